@@ -1,0 +1,1 @@
+//! The penstock binary: local engine, demo, check, preview, run, dead letters, redrive.

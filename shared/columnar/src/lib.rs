@@ -1,0 +1,1 @@
+//! Unload layouts, canonical values, fingerprints, diff, snapshot and mapping over Arrow and Parquet.

@@ -1,0 +1,64 @@
+//! The upper of the two levels of a destination: operations in, outcomes out.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use penstock_model::operation::Operation;
+use penstock_model::outcome::ReceiptLine;
+use penstock_model::port::Boxed;
+use penstock_model::report::ApiUsage;
+use penstock_model::{Failure, Timestamp};
+
+/// An account at a destination, ready to be told of operations.
+pub trait Destination: Send + Sync + Debug {
+    /// Delivers the operations of a chunk until all have an outcome, or `until` is near, or the destination asks
+    /// for a pause that does not fit. Every outcome goes to the witness as soon as it is known.
+    ///
+    /// # Errors
+    /// A failure of the whole call, by name: unauthorized, quota exhausted, unavailable, refused, or what the witness
+    /// answered (superseded). What became of single rows is never an error.
+    fn deliver<'a>(&'a self, work: Work<'a>) -> Boxed<'a, Result<Rest, Failure>>;
+}
+
+/// What one push asks of a destination.
+#[derive(Debug)]
+pub struct Work<'a> {
+    /// The operations that have no final outcome yet, in order.
+    pub operations: Vec<Operation>,
+    /// Where the last push was (an asynchronous job's id, say); opaque to everybody else.
+    pub cursor: Option<String>,
+    /// Nothing is sent after this moment, and no answer is waited for beyond it.
+    pub until: Timestamp,
+    /// Who is told.
+    pub witness: &'a dyn Witness,
+}
+
+/// What is left of a chunk when a destination returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing: every operation has an outcome.
+    Nothing,
+    /// Some operations; go on after `resume_after` (zero: at once, only the time was up).
+    Paused {
+        /// For the next push.
+        cursor: Option<String>,
+        /// How long to wait.
+        resume_after: Duration,
+    },
+}
+
+/// Who is told what is about to be sent and what came of it. Writes are durable when the future completes.
+pub trait Witness: Send + Sync + Debug {
+    /// Asks whether this push may still send: the fence is its own and nobody has aborted the run. Cheap enough to
+    /// be asked before every request.
+    fn may_send(&self) -> Boxed<'_, Result<(), Failure>>;
+
+    /// Announces operations that can't be sent twice, before they are sent.
+    fn intend<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>>;
+
+    /// Records outcomes. May gather them for a moment; `deliver`'s caller flushes at the end.
+    fn record(&self, lines: Vec<ReceiptLine>) -> Boxed<'_, Result<(), Failure>>;
+
+    /// Counts calls.
+    fn count(&self, usage: ApiUsage);
+}

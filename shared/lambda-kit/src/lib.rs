@@ -1,0 +1,1 @@
+//! From a Lambda invocation to a handler and back.

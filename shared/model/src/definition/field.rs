@@ -1,0 +1,91 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What fills a field: a column's name, or details.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Field {
+    /// The column of this name, as it is.
+    Column(String),
+    /// Anything more: exactly one of `column`, `expression`, `constant` and `lookup`, and how to treat it.
+    Details(Box<FieldDetails>),
+}
+
+/// A field's source and treatment.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FieldDetails {
+    /// The column that fills the field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// A Jinja expression over the row's columns, such as `{{ email | trim | lower }}`. Strict: a column that the unload lacks is an error at plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expression: Option<String>,
+    /// Always this value: text, number, boolean, list or object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constant: Option<Value>,
+    /// A reference to another record by one of its fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lookup: Option<Lookup>,
+    /// With `lookup`: what to do if there is no such record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_missing: Option<OnMissing>,
+    /// The type to send: `text`, `integer`, `number`, `decimal(p,s)`, `boolean`, `date`, `timestamp`, or `json` (parse JSON text and send it nested). Left out, the column's own type is kept.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// What a null does. `skip` leaves the destination's value alone; `clear` empties it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_null: Option<OnNull>,
+    /// When to write the field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write: Option<Write>,
+}
+
+/// A reference by another object's field: `{ External_Id__c: account_id }`.
+pub type Lookup = std::collections::BTreeMap<String, String>;
+
+/// What to do with a row whose reference leads nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMissing {
+    /// Reject the row.
+    Reject,
+    /// Send the row without the field.
+    Skip,
+    /// Send the row with the field empty.
+    Null,
+}
+
+/// What a null does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNull {
+    /// The field is not sent: a null never wipes a good value.
+    #[default]
+    Skip,
+    /// The field is emptied at the destination.
+    Clear,
+}
+
+/// When to write a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Write {
+    /// Whenever the row is sent.
+    #[default]
+    Always,
+    /// Only if the destination's field is empty.
+    IfEmpty,
+}
+
+impl Field {
+    /// The field with all details written out.
+    #[must_use]
+    pub fn details(&self) -> FieldDetails {
+        match self {
+            Self::Column(column) => FieldDetails { column: Some(column.clone()), ..FieldDetails::default() },
+            Self::Details(details) => (**details).clone(),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What a user writes: unloads, connections and syncs. The doc comments here are the user's reference; the JSON
+//! Schemas in `infra/schema` are generated from these types.
+
+mod connection;
+mod field;
+mod sync;
+mod unload;
+
+pub use connection::{Auth, Connection, Environment, HeaderAuth, Limits, SecretRef, Credential};
+pub use field::{Field, FieldDetails, Lookup, OnMissing, OnNull, Write};
+pub use sync::{
+    Delivery, FirstRun, Guards, Limit, MappingTest, Mode, OnMappingChange, OnRemoved, OnRemovedWord, Scope, Start, Sync,
+};
+pub use unload::{Complete, Unload};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::connector::Connector;
+
+/// A sync with all that it refers to, as plan pins it into a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResolvedSync {
+    /// The sync's name.
+    pub name: String,
+    /// The sync.
+    pub sync: Sync,
+    /// Its unload.
+    pub unload: Unload,
+    /// Its connection.
+    pub connection: Connection,
+    /// The connection's connector.
+    pub connector: Connector,
+    /// The environment that was chosen, if the connection has any.
+    pub environment: Option<String>,
+    /// The account's address in that environment.
+    pub address: String,
+}
+
+/// Something wrong with a definition, found beyond its syntax.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: a JSON pointer into the definition, such as `/fields/Email/expression`.
+    pub pointer: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem at a JSON pointer.
+    pub fn at(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), message: message.into() }
+    }
+}
+
+/// One part of a JSON pointer, escaped.
+#[must_use]
+pub fn pointer_part(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}

@@ -1,0 +1,35 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The Parquet files that one warehouse query leaves in S3 (or in a folder). Defined once, shared by syncs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unload {
+    /// Its name; the file's name without `.yaml` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where it lies: `s3://bucket/prefix/` or a folder (relative to this file). A `*` stands for one part of the
+    /// path; of all prefixes that match, the newest complete one is taken.
+    pub location: String,
+    /// What tells that the unload has been written to its end.
+    #[serde(default)]
+    pub complete: Complete,
+    /// The columns that identify a row.
+    pub primary_key: Vec<String>,
+    /// The zone of timestamps that come without one: `UTC` or an offset such as `+02:00`. Left out, they stay without a zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub naive_timestamps: Option<String>,
+}
+
+/// What tells that an unload is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Complete {
+    /// A Redshift-style manifest (`manifest`, or a name that ends in it): names the files with their sizes and row counts, which are verified.
+    RedshiftManifest,
+    /// An object `_SUCCESS`, written last.
+    SuccessMarker,
+    /// Either of them, whichever is there.
+    #[default]
+    Any,
+}

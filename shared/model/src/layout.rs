@@ -1,0 +1,235 @@
+//! Every object's key.
+//!
+//! Three kinds of lifetime, told apart by the first part of a key, since a bucket's lifecycle rules go by
+//! prefix: `definitions/` and `state/` are never aged out, `runs/` once no redrive can need it, `dead-letters/`
+//! when the user says so.
+
+use crate::operation::ChunkId;
+
+/// A published definition. `kind` is `syncs`, `unloads`, `connections` or `connectors`.
+#[must_use]
+pub fn definition(kind: &str, name: &str) -> String {
+    format!("definitions/{kind}/{name}.json")
+}
+
+/// Keys of one sync that outlive its runs.
+#[derive(Debug, Clone)]
+pub struct SyncKeys<'a> {
+    /// The sync's name.
+    pub sync: &'a str,
+}
+
+impl SyncKeys<'_> {
+    /// The lease: who may send for this sync. Changed by compare-and-swap.
+    #[must_use]
+    pub fn lease(&self) -> String {
+        format!("state/{}/lease.json", self.sync)
+    }
+
+    /// The pointer to the committed snapshot's manifest. Changed by compare-and-swap.
+    #[must_use]
+    pub fn pointer(&self) -> String {
+        format!("state/{}/current.json", self.sync)
+    }
+
+    /// The snapshot manifest that this run commits.
+    #[must_use]
+    pub fn manifest(&self, run: &str) -> String {
+        format!("state/{}/snapshots/{run}/manifest.json", self.sync)
+    }
+
+    /// A snapshot partition, written by `diff` as a candidate and named by the manifest once committed.
+    #[must_use]
+    pub fn snapshot_partition(&self, run: &str, partition: u32) -> String {
+        format!("state/{}/snapshots/{run}/part-{partition:05}.parquet", self.sync)
+    }
+
+    /// The overlay entries of one key partition (JSON lines, zstd).
+    #[must_use]
+    pub fn overlay_partition(&self, run: &str, partition: u32) -> String {
+        format!("state/{}/snapshots/{run}/overlay-{partition:05}.jsonl.zst", self.sync)
+    }
+
+    /// What one run learned of records' identities (JSON lines sorted by key hash, zstd).
+    #[must_use]
+    pub fn identity(&self, run: &str) -> String {
+        format!("state/{}/identity/{run}.jsonl.zst", self.sync)
+    }
+
+    /// All runs of the sync.
+    #[must_use]
+    pub fn runs(&self) -> String {
+        format!("runs/{}/", self.sync)
+    }
+
+    /// All dead letters of the sync.
+    #[must_use]
+    pub fn dead_letters(&self) -> String {
+        format!("dead-letters/{}/", self.sync)
+    }
+
+    /// The keys of one run.
+    #[must_use]
+    pub fn run<'b>(&'b self, run: &'b str) -> RunKeys<'b> {
+        RunKeys { sync: self.sync, run }
+    }
+}
+
+/// Keys of one run.
+#[derive(Debug, Clone)]
+pub struct RunKeys<'a> {
+    /// The sync's name.
+    pub sync: &'a str,
+    /// The run's id.
+    pub run: &'a str,
+}
+
+impl RunKeys<'_> {
+    fn at(&self, rest: &str) -> String {
+        format!("runs/{}/{}/{rest}", self.sync, self.run)
+    }
+
+    /// The pinned plan.
+    #[must_use]
+    pub fn plan(&self) -> String {
+        self.at("plan.json")
+    }
+
+    /// The items of the Read Map.
+    #[must_use]
+    pub fn splits(&self) -> String {
+        self.at("splits.json")
+    }
+
+    /// The items of the Diff Map.
+    #[must_use]
+    pub fn partitions(&self) -> String {
+        self.at("partitions.json")
+    }
+
+    /// One split's fingerprints.
+    #[must_use]
+    pub fn fingerprints(&self, split: u32) -> String {
+        self.at(&format!("fingerprints/{split:05}.bin"))
+    }
+
+    /// One split's counts (rows, null counts).
+    #[must_use]
+    pub fn split_counts(&self, split: u32) -> String {
+        self.at(&format!("fingerprints/{split:05}.json"))
+    }
+
+    /// One key partition's added, changed and rejected rows, by place.
+    #[must_use]
+    pub fn changes(&self, partition: u32) -> String {
+        self.at(&format!("changes/{partition:05}.bin"))
+    }
+
+    /// One key partition's removals, by key hash.
+    #[must_use]
+    pub fn removals(&self, partition: u32) -> String {
+        self.at(&format!("changes/{partition:05}.removals.bin"))
+    }
+
+    /// One key partition's counts.
+    #[must_use]
+    pub fn diff_counts(&self, partition: u32) -> String {
+        self.at(&format!("changes/{partition:05}.json"))
+    }
+
+    /// Overlay entries that `diff` carries over unchanged into the next snapshot (JSON lines, zstd).
+    #[must_use]
+    pub fn carried_overlay(&self, partition: u32) -> String {
+        self.at(&format!("changes/{partition:05}.overlay.jsonl.zst"))
+    }
+
+    /// Gate's decision: totals and every chunk.
+    #[must_use]
+    pub fn gate(&self) -> String {
+        self.at("gate.json")
+    }
+
+    /// The items of the Deliver Map.
+    #[must_use]
+    pub fn chunks(&self) -> String {
+        self.at("chunks.json")
+    }
+
+    /// One chunk's operations, rejected and skipped rows (JSON lines, zstd).
+    #[must_use]
+    pub fn operations(&self, chunk: ChunkId) -> String {
+        self.at(&format!("operations/{chunk:06}.jsonl.zst"))
+    }
+
+    /// Everything the attempts at one chunk have witnessed.
+    #[must_use]
+    pub fn receipts(&self, chunk: ChunkId) -> String {
+        self.at(&format!("receipts/{chunk:06}/"))
+    }
+
+    /// One receipt: the attempt is in the key, so that no writer can overwrite another's.
+    #[must_use]
+    pub fn receipt(&self, chunk: ChunkId, attempt: &str, sequence: u32) -> String {
+        format!("{}{attempt}/{sequence:06}.jsonl", self.receipts(chunk))
+    }
+
+    /// The intents of the attempts at one chunk.
+    #[must_use]
+    pub fn intents(&self, chunk: ChunkId) -> String {
+        self.at(&format!("intents/{chunk:06}/"))
+    }
+
+    /// One intent: ordinals that are about to be sent and can't be sent twice.
+    #[must_use]
+    pub fn intent(&self, chunk: ChunkId, attempt: &str, sequence: u32) -> String {
+        format!("{}{attempt}/{sequence:06}.json", self.intents(chunk))
+    }
+
+    /// Every attempt of every chunk.
+    #[must_use]
+    pub fn all_attempts(&self) -> String {
+        self.at("attempts/")
+    }
+
+    /// The attempts at one chunk.
+    #[must_use]
+    pub fn attempts(&self, chunk: ChunkId) -> String {
+        self.at(&format!("attempts/{chunk:06}/"))
+    }
+
+    /// One attempt's deadline.
+    #[must_use]
+    pub fn attempt(&self, chunk: ChunkId, attempt: &str) -> String {
+        format!("{}{attempt}.json", self.attempts(chunk))
+    }
+
+    /// API calls, throttles and retries of one attempt.
+    #[must_use]
+    pub fn api_usage(&self, chunk: ChunkId, attempt: &str) -> String {
+        self.at(&format!("usage/{chunk:06}/{attempt}.json"))
+    }
+
+    /// Every attempt's API usage.
+    #[must_use]
+    pub fn all_api_usage(&self) -> String {
+        self.at("usage/")
+    }
+
+    /// The marker that stops every push of the run.
+    #[must_use]
+    pub fn abort(&self) -> String {
+        self.at("abort.json")
+    }
+
+    /// The run's report.
+    #[must_use]
+    pub fn report(&self) -> String {
+        self.at("report.json")
+    }
+
+    /// One chunk's dead letters (JSON lines).
+    #[must_use]
+    pub fn dead_letters(&self, chunk: ChunkId) -> String {
+        format!("dead-letters/{}/{}/{chunk:06}.jsonl", self.sync, self.run)
+    }
+}

@@ -1,0 +1,92 @@
+//! What plan pins for a run. After plan nobody reads the live definitions.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{RunOptions, RunRef};
+use crate::definition::ResolvedSync;
+use crate::port::ETag;
+use crate::snapshot::{LedgerEntry, SnapshotManifest};
+use crate::time::Timestamp;
+use crate::unload::{Column, PinnedUnload, Split};
+
+/// The pinned plan of a run, as `runs/SYNC/RUN/plan.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunPlan {
+    /// Format version.
+    pub version: u32,
+    /// Sync, run and fence.
+    pub run: RunRef,
+    /// The run's execution.
+    pub execution: String,
+    /// When plan pinned it.
+    pub started_at: Timestamp,
+    /// What the starter asked for.
+    pub options: RunOptions,
+    /// The definitions.
+    pub definition: ResolvedSync,
+    /// Hash of fields, match and mode.
+    pub mapping_hash: u64,
+    /// The unload.
+    pub unload: PinnedUnload,
+    /// The unload's columns that the mapping, the match or the key uses, in canonical spelling.
+    pub columns: Vec<Column>,
+    /// The primary key's columns (a part of `columns`), in the order of the definition.
+    pub key_columns: Vec<Column>,
+    /// The columns (lower case, sorted) that row hashes cover.
+    pub hashed_columns: Vec<String>,
+    /// The columns that the snapshot's row hashes cover, where they differ: then `read` computes both.
+    pub compare_columns: Option<Vec<String>>,
+    /// How the unload is cut.
+    pub splits: Vec<Split>,
+    /// Key partitions: a power of two.
+    pub partitions: u32,
+    /// The committed snapshot that the diff starts from; none on a first run.
+    pub snapshot: Option<SnapshotManifest>,
+    /// The pointer's version when pinned: the commit swaps against it. `None` if there was no pointer.
+    pub pointer: Option<ETag>,
+    /// How the diff treats keys.
+    pub diff: DiffMode,
+    /// `append`: what this run sends, in place of a diff.
+    pub append: Vec<LedgerEntry>,
+    /// Whether ids, match values and "created by us" are remembered.
+    pub remember: bool,
+}
+
+/// How the diff treats keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DiffMode {
+    /// What changed is sent.
+    Changes,
+    /// Every row counts as changed; removals are honoured.
+    Full,
+    /// Nothing is sent: the destination is taken to be in step.
+    Baseline,
+    /// Only rejected keys of the overlay are taken up again.
+    Replay {
+        /// Only those that this run rejected.
+        run: Option<String>,
+        /// Only those rejected under this code.
+        code: Option<String>,
+    },
+}
+
+impl RunPlan {
+    /// The format version that this build writes.
+    pub const VERSION: u32 = 1;
+
+    /// The key partition of a key: the first bits of its hash.
+    #[must_use]
+    pub fn partition_of(&self, key_hash: u128) -> u32 {
+        partition_of(key_hash, self.partitions)
+    }
+}
+
+/// The partition of a key among `partitions` (a power of two): the first bits of its hash.
+#[must_use]
+pub fn partition_of(key_hash: u128, partitions: u32) -> u32 {
+    let bits = partitions.trailing_zeros();
+    if bits == 0 { 0 } else { u32::try_from(key_hash >> (128 - bits)).unwrap_or(0) }
+}

@@ -1,0 +1,1 @@
+//! Objects, the layout of keys, lease, secrets and executions.

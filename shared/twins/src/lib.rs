@@ -1,0 +1,41 @@
+//! Stateful simulators of destination APIs with scripted faults.
+//!
+//! A twin is a small stand-in for an API: it keeps what it was sent, is strict where the API is strict, enforces
+//! rate limits, misbehaves by script, and answers typed questions about what reached it.
+//!
+//! - [`HubSpotTwin`]: the batch calls of HubSpot's CRM objects.
+//! - [`BatchTwin`]: a generic JSON API that takes batches of records.
+//!
+//! Both run as a real HTTP server on loopback (`builder().start()`), as an [`axum::Router`]
+//! ([`Twin::router`]) and without any transport ([`Twin::handle`]).
+//!
+//! Time is tokio's clock ([`tokio::time::Instant`]): a test that pauses time also pauses a twin's rate limits.
+//!
+//! ```
+//! use penstock_twins::{HubSpotTwin, Twin, http::{HeaderMap, Method}};
+//!
+//! let twin = HubSpotTwin::builder().token("secret").build();
+//! let reply = twin.handle(&Method::POST, "/crm/v3/objects/contacts/batch/read", &HeaderMap::new(), b"{}");
+//! assert_eq!(reply.outcome.unwrap().status(), 401);
+//! ```
+
+pub use axum::http;
+
+mod batch;
+mod clock;
+mod desk;
+mod faults;
+mod hubspot;
+mod journal;
+mod server;
+mod window;
+
+pub use batch::{Auth, BatchTwin, BatchTwinBuilder, RowError, RowErrors};
+pub use desk::{Broken, Reply, Twin};
+pub use faults::{Fault, RetryAfter, Rule, Script, ScriptError, When};
+pub use hubspot::{
+    HubSpotRecord, HubSpotTwin, HubSpotTwinBuilder, InvalidRows, Kind, Property, ResultOrder, Schema,
+};
+pub use journal::{Action, Applied, Counts, Ended, Journal};
+pub use server::RunningTwin;
+pub use window::{RateLimit, most_within};
