@@ -1,1 +1,8 @@
-fn main() {}
+//! The dead-letter function's entry point.
+
+use penstock_dead_letter::{Context, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), penstock_lambda_kit::Error> {
+    penstock_lambda_kit::run("dead-letter", Context::from_environment, handle).await
+}

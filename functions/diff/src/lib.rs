@@ -1,1 +1,91 @@
-//! The diff function.
+//! One key partition → changes and the next snapshot partition. Repeating it costs nobody anything.
+
+use std::sync::Arc;
+
+use penstock_columnar::{changes, diff, snapshot};
+use penstock_lambda_kit::Invocation;
+use penstock_model::contract::{CONTRACT, DiffRequest, DiffResponse};
+use penstock_model::definition::{OnRemoved, OnRemovedWord};
+use penstock_model::failure::Failure;
+use penstock_model::guard::DiffCounts;
+use penstock_model::port::{Condition, Objects};
+use penstock_model::run_plan::{RunPlan, partition_of};
+use penstock_model::snapshot::OverlayEntry;
+use penstock_store::{json, lines, plans};
+
+/// What diff needs from outside.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Definitions, state and runs.
+    pub state: Arc<dyn Objects>,
+}
+
+impl Context {
+    /// The context on AWS. Reads the environment variables named in this function's README.
+    ///
+    /// # Errors
+    /// A message that names the variable that is missing.
+    pub async fn from_environment() -> Result<Self, Failure> {
+        let settings = penstock_lambda_kit::settings::Settings::from_environment();
+        let aws = penstock_store::aws::Clients::from_environment().await;
+        Ok(Self { state: aws.objects(settings.required("PENSTOCK_BUCKET")?) })
+    }
+}
+
+/// Compares one key partition.
+///
+/// # Errors
+/// `InvariantBroken` if an object of Penstock's own is damaged; `StorageUnavailable`.
+pub async fn handle(request: DiffRequest, _: &Invocation, context: &Context) -> Result<DiffResponse, Failure> {
+    let state = context.state.as_ref();
+    let plan = plans::load(state, &request.run).await?;
+    let keys = plan.run.keys();
+    let partition = request.partition;
+    let counts_key = keys.diff_counts(partition);
+    // Done before: the counts are written last.
+    if let Some((counts, _)) = json::get_json::<DiffCounts>(state, &counts_key).await? {
+        return Ok(respond(&counts));
+    }
+    let overlay = overlay(state, &plan, partition).await?;
+    let input = diff::load(state, &plan, partition, overlay).await?;
+    let output = diff::diff_partition(input, &plan, removals(&plan));
+    let candidate = plan.run.sync_keys().snapshot_partition(&plan.run.generation(), partition);
+    let body = snapshot::write_partition(output.snapshot, &plan.key_columns)?;
+    json::put_once(state, &candidate, body).await?;
+    json::put_once(state, &keys.changes(partition), changes::write_changes(&output.changes)).await?;
+    json::put_once(state, &keys.removals(partition), changes::write_removals(&output.removals)).await?;
+    if !output.carried.is_empty() {
+        lines::put_lines(state, &keys.carried_overlay(partition), &output.carried, Condition::Always).await?;
+    }
+    json::put_json(state, &counts_key, &output.counts, Condition::Always).await?;
+    Ok(respond(&output.counts))
+}
+
+fn respond(counts: &DiffCounts) -> DiffResponse {
+    DiffResponse { contract: CONTRACT, changes: counts.added + counts.changed + counts.removed }
+}
+
+fn removals(plan: &RunPlan) -> diff::Removals {
+    match &plan.definition.sync.on_removed {
+        OnRemoved::Word(OnRemovedWord::Nothing) => diff::Removals::CountOnly,
+        OnRemoved::Word(OnRemovedWord::Delete | OnRemovedWord::Archive)
+        | OnRemoved::Clear { .. }
+        | OnRemoved::Delete { .. }
+        | OnRemoved::Archive { .. } => diff::Removals::Emit,
+    }
+}
+
+/// The overlay entries of this partition. The snapshot may have been cut into another number of partitions.
+async fn overlay(state: &dyn Objects, plan: &RunPlan, partition: u32) -> Result<Vec<OverlayEntry>, Failure> {
+    let Some(snapshot) = &plan.snapshot else { return Ok(Vec::new()) };
+    let mut entries = Vec::new();
+    let of_snapshot = u32::try_from(snapshot.partitions.len()).unwrap_or(u32::MAX);
+    for file in &snapshot.overlay {
+        if !diff::overlaps(file.partition, of_snapshot, partition, plan.partitions) {
+            continue;
+        }
+        let found: Vec<OverlayEntry> = lines::require_lines(state, &file.key).await?;
+        entries.extend(found.into_iter().filter(|entry| partition_of(entry.key.hash(), plan.partitions) == partition));
+    }
+    Ok(entries)
+}

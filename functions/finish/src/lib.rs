@@ -1,1 +1,120 @@
-//! The finish function.
+//! Receipts → committed snapshot and run report.
+
+use std::sync::Arc;
+
+use penstock_commit::{Committed, Ports, commit};
+use penstock_lambda_kit::Invocation;
+use penstock_model::contract::{CONTRACT, FinishRequest, FinishResponse, ObjectRef};
+use penstock_model::failure::{Failure, FailureName};
+use penstock_model::port::{Clock, Condition, Objects, Random};
+use penstock_model::report::{RunReport, RunStatus};
+use penstock_model::run_plan::RunPlan;
+use penstock_store::{json, lease, plans, usage};
+
+/// What finish needs from outside.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Definitions, state and runs.
+    pub state: Arc<dyn Objects>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// For nonces.
+    pub random: Arc<dyn Random>,
+}
+
+impl Context {
+    /// The context on AWS. Reads the environment variables named in this function's README.
+    ///
+    /// # Errors
+    /// A message that names the variable that is missing.
+    pub async fn from_environment() -> Result<Self, Failure> {
+        let settings = penstock_lambda_kit::settings::Settings::from_environment();
+        let aws = penstock_store::aws::Clients::from_environment().await;
+        Ok(Self {
+            state: aws.objects(settings.required("PENSTOCK_BUCKET")?),
+            clock: Arc::new(penstock_lambda_kit::clock::SystemClock::new()),
+            random: Arc::new(penstock_lambda_kit::random::SystemRandom),
+        })
+    }
+}
+
+/// Commits the run and reports it. Called again for the same run it does no harm.
+///
+/// # Errors
+/// `RejectedTooMany` after everything was committed; `Superseded`; `StorageUnavailable`.
+pub async fn handle(request: FinishRequest, _: &Invocation, context: &Context) -> Result<FinishResponse, Failure> {
+    let state = context.state.as_ref();
+    let plan = plans::load(state, &request.run).await?;
+    let keys = plan.run.keys();
+    if let Some((report, _)) = json::get_json::<RunReport>(state, &keys.report()).await? {
+        return answer(context, &plan, &report);
+    }
+    lease::verify(state, &plan.run).await?;
+    let ports = Ports { state, clock: context.clock.as_ref(), random: context.random.as_ref() };
+    let committed = commit(ports, &plan).await?;
+    let report = report(context, &plan, committed).await?;
+    json::put_json(state, &keys.report(), &report, Condition::Always).await?;
+    lease::release(state, context.random.as_ref(), &plan.run).await?;
+    tracing::info!(
+        sync = plan.run.sync,
+        run = plan.run.run,
+        accepted = report.counts.accepted,
+        skipped = report.counts.skipped,
+        rejected = report.counts.rejected,
+        unknown = report.counts.unknown,
+        requests = report.api.requests,
+        "run finished"
+    );
+    answer(context, &plan, &report)
+}
+
+async fn report(context: &Context, plan: &RunPlan, committed: Committed) -> Result<RunReport, Failure> {
+    let sent = committed.counts.accepted + committed.counts.skipped + committed.counts.rejected + committed.counts.unknown;
+    let intolerable = plan
+        .definition
+        .sync
+        .delivery
+        .tolerate_rejected
+        .is_some_and(|limit| limit.is_exceeded_by(committed.counts.rejected, sent));
+    let status = if intolerable {
+        RunStatus::Failed
+    } else if committed.counts.rejected > 0 {
+        RunStatus::SucceededWithRejections
+    } else {
+        RunStatus::Succeeded
+    };
+    Ok(RunReport {
+        version: RunReport::VERSION,
+        sync: plan.run.sync.clone(),
+        run: plan.run.run.clone(),
+        status,
+        dry_run: plan.options.dry_run,
+        started_at: plan.started_at,
+        ended_at: context.clock.now(),
+        counts: committed.counts,
+        api: usage::total(context.state.as_ref(), &plan.run.keys()).await?,
+        rejections: committed.rejections,
+        pending: committed.pending,
+        null_counts: committed.null_counts,
+        unload: plan.unload.prefix.clone(),
+        folded: Vec::new(),
+    })
+}
+
+fn answer(context: &Context, plan: &RunPlan, report: &RunReport) -> Result<FinishResponse, Failure> {
+    match report.status {
+        RunStatus::Failed => Err(Failure::new(
+            FailureName::RejectedTooMany,
+            format!(
+                "sync {}: {} rows were rejected, more than delivery.tolerate_rejected allows; the {} accepted are \
+                 committed, and the rejected are dead letters of run {}",
+                plan.run.sync, report.counts.rejected, report.counts.accepted, plan.run.run
+            ),
+        )),
+        RunStatus::Succeeded | RunStatus::SucceededWithRejections | RunStatus::NothingToDo => Ok(FinishResponse {
+            contract: CONTRACT,
+            status: report.status,
+            report: ObjectRef { bucket: context.state.bucket().to_owned(), key: plan.run.keys().report() },
+        }),
+    }
+}

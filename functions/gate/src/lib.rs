@@ -1,1 +1,163 @@
-//! The gate function.
+//! Totals, guards and the chunk list: the barrier before the first side effect.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use penstock_columnar::changes;
+use penstock_lambda_kit::Invocation;
+use penstock_model::contract::{CONTRACT, GateRequest, GateResponse, GateVerdict, ObjectRef};
+use penstock_model::definition::Mode;
+use penstock_model::failure::{Failure, FailureName};
+use penstock_model::guard::{self, DiffCounts, Nulls};
+use penstock_model::operation::{Chunk, ChunkRange};
+use penstock_model::port::{Condition, Objects};
+use penstock_model::run_plan::{GateDecision, RunPlan, SplitCounts};
+use penstock_model::snapshot::RowRange;
+use penstock_store::{json, lease, plans};
+
+/// Objects read at the same time.
+const READS_AT_ONCE: usize = 16;
+/// Rows of a chunk, unless the sync says otherwise.
+const CHUNK_ROWS: u32 = 10_000;
+/// Chunks delivered at the same time, unless the connection or its connector says otherwise.
+const CONCURRENCY: u32 = 4;
+
+/// What gate needs from outside.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Definitions, state and runs.
+    pub state: Arc<dyn Objects>,
+}
+
+impl Context {
+    /// The context on AWS. Reads the environment variables named in this function's README.
+    ///
+    /// # Errors
+    /// A message that names the variable that is missing.
+    pub async fn from_environment() -> Result<Self, Failure> {
+        let settings = penstock_lambda_kit::settings::Settings::from_environment();
+        let aws = penstock_store::aws::Clients::from_environment().await;
+        Ok(Self { state: aws.objects(settings.required("PENSTOCK_BUCKET")?) })
+    }
+}
+
+/// Decides whether anything may be sent, and in which chunks. Called again for the same run it gives the same answer.
+///
+/// # Errors
+/// `GuardTripped` with the figures; `Superseded` if another run holds the lease; `StorageUnavailable`.
+pub async fn handle(request: GateRequest, _: &Invocation, context: &Context) -> Result<GateResponse, Failure> {
+    let state = context.state.as_ref();
+    let plan = plans::load(state, &request.run).await?;
+    lease::verify(state, &plan.run).await?;
+    let decision = match json::get_json::<GateDecision>(state, &plan.run.keys().gate()).await? {
+        Some((decision, _)) => decision,
+        None => decide(state, &plan).await?,
+    };
+    let verdict = if plan.options.dry_run || decision.chunks.is_empty() {
+        GateVerdict::Finish
+    } else {
+        GateVerdict::Deliver
+    };
+    let bucket = context.state.bucket().to_owned();
+    let concurrency = plan.definition.concurrency().unwrap_or(CONCURRENCY);
+    let chunks = ObjectRef { bucket, key: plan.run.keys().chunks() };
+    Ok(GateResponse { contract: CONTRACT, verdict, chunks, concurrency })
+}
+
+async fn decide(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, Failure> {
+    let decision = match plan.definition.sync.mode {
+        Mode::Append => GateDecision {
+            version: RunPlan::VERSION,
+            counts: append_counts(plan),
+            null_counts: BTreeMap::new(),
+            chunks: append_chunks(plan),
+        },
+        Mode::Upsert | Mode::CreateOnly | Mode::UpdateOnly => compared(state, plan).await?,
+    };
+    let keys = plan.run.keys();
+    let items: Vec<_> =
+        decision.chunks.iter().map(|chunk| serde_json::json!({ "chunk": chunk.chunk })).collect();
+    json::put_json(state, &keys.chunks(), &items, Condition::Always).await?;
+    json::put_json(state, &keys.gate(), &decision, Condition::Always).await?;
+    tracing::info!(
+        sync = plan.run.sync,
+        run = plan.run.run,
+        read = decision.counts.read,
+        added = decision.counts.added,
+        changed = decision.counts.changed,
+        removed = decision.counts.removed,
+        chunks = decision.chunks.len(),
+        "gate opened"
+    );
+    Ok(decision)
+}
+
+async fn compared(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, Failure> {
+    let keys = plan.run.keys();
+    let mut counts = DiffCounts::default();
+    for partition in 0..plan.partitions {
+        counts += require(state, &keys.diff_counts(partition)).await?;
+    }
+    let splits = u32::try_from(plan.splits.len()).unwrap_or(u32::MAX);
+    let per_split: Vec<SplitCounts> = stream::iter((0..splits).map(|split| keys.split_counts(split)))
+        .map(|key| async move { require(state, &key).await })
+        .buffered(READS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut null_counts = BTreeMap::new();
+    for (column, nulls) in per_split.into_iter().flat_map(|split| split.null_counts) {
+        *null_counts.entry(column).or_insert(0) += nulls;
+    }
+    check_guards(plan, &counts, &null_counts)?;
+    let chunk_rows = plan.definition.sync.delivery.chunk_rows.unwrap_or(CHUNK_ROWS);
+    let chunks = changes::plan_chunks(state, &keys, plan.partitions, chunk_rows).await?;
+    Ok(GateDecision { version: RunPlan::VERSION, counts, null_counts, chunks })
+}
+
+async fn require<T: serde::de::DeserializeOwned>(state: &dyn Objects, key: &str) -> Result<T, Failure> {
+    json::get_json(state, key).await?.map(|(value, _)| value).ok_or_else(|| {
+        Failure::new(FailureName::InvariantBroken, format!("object {key} is missing though its step has succeeded"))
+    })
+}
+
+fn check_guards(plan: &RunPlan, counts: &DiffCounts, nulls: &BTreeMap<String, u64>) -> Result<(), Failure> {
+    let before = plan.snapshot.as_ref();
+    let nulls = before.map(|snapshot| Nulls {
+        before: &snapshot.null_counts,
+        rows_before: snapshot.rows,
+        now: nulls,
+        rows_now: counts.read,
+    });
+    let tripped = guard::tripped(&plan.definition.sync.guards, counts, nulls, &plan.options.allow);
+    if tripped.is_empty() {
+        return Ok(());
+    }
+    let messages: Vec<_> = tripped.into_iter().map(|tripped| tripped.message).collect();
+    Err(Failure::new(FailureName::GuardTripped, format!("sync {}: {}", plan.run.sync, messages.join("; "))))
+}
+
+fn append_counts(plan: &RunPlan) -> DiffCounts {
+    let rows = plan.append.iter().flat_map(|entry| &entry.pending).map(|range| u64::from(range.to - range.from)).sum();
+    DiffCounts { read: rows, added: rows, ..DiffCounts::default() }
+}
+
+fn append_chunks(plan: &RunPlan) -> Vec<Chunk> {
+    let most = plan.definition.sync.delivery.chunk_rows.unwrap_or(CHUNK_ROWS).max(1);
+    let mut chunks = Vec::new();
+    for (entry, work) in (0u32..).zip(&plan.append) {
+        for range in &work.pending {
+            let mut from = range.from;
+            while from < range.to {
+                let to = from.saturating_add(most).min(range.to);
+                chunks.push(Chunk {
+                    chunk: u32::try_from(chunks.len()).unwrap_or(u32::MAX),
+                    range: ChunkRange::Append { entry, rows: RowRange { split: range.split, from, to } },
+                    changes: to - from,
+                });
+                from = to;
+            }
+        }
+    }
+    chunks
+}

@@ -1,1 +1,8 @@
-fn main() {}
+//! The gate function's entry point.
+
+use penstock_gate::{Context, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), penstock_lambda_kit::Error> {
+    penstock_lambda_kit::run("gate", Context::from_environment, handle).await
+}

@@ -1,1 +1,205 @@
-//! The push function.
+//! One chunk of operations → the destination → receipts. Pauses and resumes; never waits long at a cost.
+
+mod witness;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_destinations::{Destination, Parts, Rest, Work};
+use penstock_lambda_kit::Invocation;
+use penstock_model::contract::{CONTRACT, Progress, ProgressStatus, PushRequest};
+use penstock_model::failure::{Failure, FailureName, Handling};
+use penstock_model::lease::{AbortMarker, Attempt};
+use penstock_model::operation::{Operation, Transformed};
+use penstock_model::outcome::Outcome;
+use penstock_model::port::{Clock, Condition, Executions, Objects, Random, Secrets};
+use penstock_model::run_plan::RunPlan;
+use penstock_model::settle::Repeat;
+use penstock_store::{attempts, json, lease, lines, plans, receipts};
+
+use witness::Receipts;
+
+/// A wait in the state machine is at least this long, so that a child's history stays short.
+const SHORTEST_WAIT: Duration = Duration::from_secs(30);
+/// After so many pushes a child ends and the next run carries on: 25,000 history events are the platform's limit.
+const MOST_ROUNDS: u32 = 1_000;
+/// Kept of the invocation's time for the last receipts.
+const RESERVE: Duration = Duration::from_secs(5);
+
+/// What push needs from outside.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Definitions, state and runs.
+    pub state: Arc<dyn Objects>,
+    /// To ask when the run was last redriven.
+    pub executions: Arc<dyn Executions>,
+    /// What destinations need: clock, randomness, secrets, transport.
+    pub parts: Parts,
+}
+
+impl Context {
+    /// The context on AWS. Reads the environment variables named in this function's README.
+    ///
+    /// # Errors
+    /// A message that names the variable that is missing.
+    pub async fn from_environment() -> Result<Self, Failure> {
+        let settings = penstock_lambda_kit::settings::Settings::from_environment();
+        let aws = penstock_store::aws::Clients::from_environment().await;
+        let clock: Arc<dyn Clock> = Arc::new(penstock_lambda_kit::clock::SystemClock::new());
+        let random: Arc<dyn Random> = Arc::new(penstock_lambda_kit::random::SystemRandom);
+        let secrets: Arc<dyn Secrets> = aws.secrets(settings.required("PENSTOCK_SECRET_PREFIX")?);
+        Ok(Self {
+            state: aws.objects(settings.required("PENSTOCK_BUCKET")?),
+            executions: aws.executions(settings.required("PENSTOCK_STATE_MACHINE_ARN")?),
+            parts: Parts { clock, random, secrets, transport: penstock_destinations::http::transport()? },
+        })
+    }
+}
+
+/// Pushes what is left of a chunk.
+///
+/// # Errors
+/// The destination's failures by name; `Superseded` once another run holds the lease; `ChunkUnreadable` if the
+/// operations are gone; what an abort marker of this run says.
+pub async fn handle(request: PushRequest, invocation: &Invocation, context: &Context) -> Result<Progress, Failure> {
+    let state = context.state.as_ref();
+    let plan = plans::load(state, &request.run).await?;
+    let started = context.parts.clock.now();
+    let rounds = request.rounds.saturating_add(1);
+    let progress = |status, cursor, resume_after_s| Progress { contract: CONTRACT, status, cursor, rounds, resume_after_s };
+    lease::verify(state, &plan.run).await?;
+    check_abort(context, &plan).await?;
+
+    let operations = unfinished(state, &plan, request.chunk).await?;
+    if operations.is_empty() {
+        return Ok(progress(ProgressStatus::Done, None, 0));
+    }
+    // Another attempt at this chunk may have a request under way until its deadline.
+    let keys = plan.run.keys();
+    if let Some(deadline) = attempts::chunk_deadline(state, &keys, request.chunk).await?.filter(|open| *open > started) {
+        return Ok(progress(ProgressStatus::Paused, request.cursor, wait_seconds(started.until(deadline))));
+    }
+    let attempt = format!("{:015}-{:016x}", started.0, context.parts.random.next());
+    let until = penstock_model::Timestamp(invocation.deadline.0 - i64::try_from(RESERVE.as_millis()).unwrap_or(0));
+    let record = |deadline| Attempt { deadline };
+    let attempt_key = keys.attempt(request.chunk, &attempt);
+    json::put_json(state, &attempt_key, &record(Some(invocation.deadline)), Condition::IfAbsent).await?;
+
+    let witness = Receipts::new(context, plan.run.clone(), request.chunk, attempt);
+    let result = deliver(context, &plan, operations, request.cursor, until, &witness).await;
+    witness.close().await?;
+    // Whatever happened, nothing of this attempt is under way any more: who comes next need not wait.
+    json::put_json(state, &attempt_key, &record(None), Condition::Always).await?;
+
+    match result {
+        Ok(Rest::Nothing) => Ok(progress(ProgressStatus::Done, None, 0)),
+        Ok(Rest::Paused { cursor, .. }) if rounds >= MOST_ROUNDS => {
+            tracing::warn!(sync = plan.run.sync, run = plan.run.run, chunk = request.chunk, rounds, "gave up a chunk for this run");
+            Ok(progress(ProgressStatus::Unfinished, cursor, 0))
+        }
+        Ok(Rest::Paused { cursor, resume_after }) => {
+            Ok(progress(ProgressStatus::Paused, cursor, wait_seconds(resume_after)))
+        }
+        Err(failure) => {
+            if failure.name.handling() == Handling::Abort {
+                abort(state, &plan, &failure, started).await?;
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Whole seconds for the Wait state: none, or at least [`SHORTEST_WAIT`].
+fn wait_seconds(wait: Duration) -> u32 {
+    if wait.is_zero() {
+        return 0;
+    }
+    let wait = wait.max(SHORTEST_WAIT);
+    u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
+async fn deliver(
+    context: &Context,
+    plan: &RunPlan,
+    operations: Vec<Operation>,
+    cursor: Option<String>,
+    until: penstock_model::Timestamp,
+    witness: &Receipts<'_>,
+) -> Result<Rest, Failure> {
+    let width = plan.definition.concurrency().unwrap_or(1).max(1);
+    let destination: Arc<dyn Destination> = penstock_destinations::open(&plan.definition, &context.parts, width)?;
+    destination.deliver(Work { operations, cursor, until, witness }).await
+}
+
+/// The chunk's operations that need sending: no final outcome, and not in doubt if they can't be repeated.
+async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<Vec<Operation>, Failure> {
+    let keys = plan.run.keys();
+    let key = keys.operations(chunk);
+    let transformed: Vec<Transformed> = lines::read_lines(state, &key)
+        .await?
+        .ok_or_else(|| Failure::new(FailureName::ChunkUnreadable, format!("object {key} is gone")))?;
+    let known = receipts::load(state, &keys, chunk).await?;
+    let capabilities = plan.definition.connector.capabilities(&plan.definition.sync.object);
+    let may_repeat = |operation: &Operation| {
+        capabilities.operations.get(&operation.kind).is_none_or(|capability| capability.repeat == Repeat::Safe)
+    };
+    let needs_sending = |operation: &Operation| match known.outcomes.get(&operation.n) {
+        None => true,
+        Some(Outcome::Unknown { .. }) => may_repeat(operation),
+        Some(
+            Outcome::Accepted { .. } | Outcome::Skipped { .. } | Outcome::Rejected { .. } | Outcome::DeadLettered { .. },
+        ) => false,
+    };
+    Ok(transformed
+        .into_iter()
+        .filter_map(|line| match line {
+            Transformed::Operation(operation) if needs_sending(&operation) => Some(operation),
+            Transformed::Operation(_) | Transformed::Rejected(_) | Transformed::Skipped { .. } => None,
+        })
+        .collect())
+}
+
+/// Repeats the failure that another push has left for all, unless the run was redriven since.
+async fn check_abort(context: &Context, plan: &RunPlan) -> Result<(), Failure> {
+    let key = plan.run.keys().abort();
+    let Some((marker, _)) = json::get_json::<AbortMarker>(context.state.as_ref(), &key).await? else { return Ok(()) };
+    let execution = context
+        .executions
+        .describe(&plan.execution)
+        .await
+        .map_err(|error| Failure::because(FailureName::StorageUnavailable, "the run's execution could not be looked up", error))?;
+    let redriven_at = execution.and_then(|execution| execution.redriven_at);
+    if redriven_at.is_some_and(|redriven_at| redriven_at > marker.writer_started) {
+        return Ok(());
+    }
+    Err(Failure::new(marker.name, marker.message))
+}
+
+/// Leaves the failure for all other pushes of the run. A marker from before a redrive is replaced.
+async fn abort(
+    state: &dyn Objects,
+    plan: &RunPlan,
+    failure: &Failure,
+    writer_started: penstock_model::Timestamp,
+) -> Result<(), Failure> {
+    let key = plan.run.keys().abort();
+    let marker = AbortMarker { name: failure.name, message: failure.full_message(), writer_started };
+    let condition = match json::get_json::<AbortMarker>(state, &key).await? {
+        None => Condition::IfAbsent,
+        Some((_, etag)) => Condition::IfMatch(etag),
+    };
+    json::put_json(state, &key, &marker, condition).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_none_or_half_a_minute_and_in_whole_seconds() {
+        for (wait_ms, seconds) in [(0, 0), (1, 30), (30_000, 30), (30_001, 31), (3_600_000, 3600)] {
+            assert_eq!(wait_seconds(Duration::from_millis(wait_ms)), seconds, "{wait_ms} ms");
+        }
+    }
+}

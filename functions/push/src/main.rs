@@ -1,1 +1,8 @@
-fn main() {}
+//! The push function's entry point.
+
+use penstock_push::{Context, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), penstock_lambda_kit::Error> {
+    penstock_lambda_kit::run("push", Context::from_environment, handle).await
+}

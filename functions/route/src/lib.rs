@@ -1,1 +1,100 @@
-//! The route function.
+//! An event → the syncs it concerns → one execution each, once.
+
+mod event;
+mod interest;
+
+use std::sync::Arc;
+
+use penstock_lambda_kit::Invocation;
+use penstock_model::contract::{CONTRACT, StartRequest};
+use penstock_model::definition::{Sync, Unload};
+use penstock_model::failure::{Failure, FailureName};
+use penstock_model::layout;
+use penstock_model::port::{Executions, Objects};
+use penstock_store::json;
+use serde::{Deserialize, Serialize};
+
+pub use event::{Event, read};
+pub use interest::{concerns, execution_name};
+
+/// What route needs from outside.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Definitions.
+    pub state: Arc<dyn Objects>,
+    /// Starts executions.
+    pub executions: Arc<dyn Executions>,
+}
+
+impl Context {
+    /// The context on AWS. Reads the environment variables named in this function's README.
+    ///
+    /// # Errors
+    /// A message that names the variable that is missing.
+    pub async fn from_environment() -> Result<Self, Failure> {
+        let settings = penstock_lambda_kit::settings::Settings::from_environment();
+        let aws = penstock_store::aws::Clients::from_environment().await;
+        Ok(Self {
+            state: aws.objects(settings.required("PENSTOCK_BUCKET")?),
+            executions: aws.executions(settings.required("PENSTOCK_STATE_MACHINE_ARN")?),
+        })
+    }
+}
+
+/// What route did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteResponse {
+    /// Contract version.
+    pub contract: u32,
+    /// Executions started, by name.
+    pub started: Vec<String>,
+    /// Executions that had been started before, by name: the event came twice.
+    pub known: Vec<String>,
+}
+
+/// Starts every sync that the event concerns.
+///
+/// # Errors
+/// `SyncInvalid` if the event can't be read or concerns no sync: it then goes to the queue of undeliverable events, with
+/// the reason. `StorageUnavailable` if definitions or the state machine can't be reached.
+pub async fn handle(request: serde_json::Value, _: &Invocation, context: &Context) -> Result<RouteResponse, Failure> {
+    let event = read(request)?;
+    let mut response = RouteResponse { contract: CONTRACT, started: Vec::new(), known: Vec::new() };
+    for start in concerned(context.state.as_ref(), &event).await? {
+        let name = execution_name(&start.sync, &event);
+        let input = serde_json::to_string(&start)
+            .map_err(|error| Failure::because(FailureName::InvariantBroken, "a start request can't be written", error))?;
+        let is_new = context.executions.start(&name, input).await.map_err(|error| {
+            Failure::because(FailureName::StorageUnavailable, format!("sync {} could not be started", start.sync), error)
+        })?;
+        tracing::info!(sync = start.sync, execution = name, is_new, "routed an event");
+        if is_new { response.started.push(name) } else { response.known.push(name) }
+    }
+    if response.started.is_empty() && response.known.is_empty() {
+        return Err(Failure::new(FailureName::SyncInvalid, format!("{} concerns no published sync", event.describe())));
+    }
+    Ok(response)
+}
+
+async fn concerned(state: &dyn Objects, event: &Event) -> Result<Vec<StartRequest>, Failure> {
+    if let Event::Start { request, .. } = event {
+        return Ok(vec![request.clone()]);
+    }
+    let mut starts = Vec::new();
+    let prefix = layout::definitions("syncs");
+    for object in state.list(&prefix).await.map_err(penstock_store::storage_failure)? {
+        let Some(name) = object.key.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".json")) else { continue };
+        let Some((sync, _)) = json::get_json::<Sync>(state, &object.key).await? else { continue };
+        let unload = json::get_json::<Unload>(state, &layout::definition("unloads", &sync.unload)).await?;
+        if unload.is_some_and(|(unload, _)| concerns(event, &sync, &unload)) {
+            starts.push(StartRequest {
+                sync: name.to_owned(),
+                environment: None,
+                options: penstock_model::contract::RunOptions::default(),
+                trigger: Some(event.describe()),
+            });
+        }
+    }
+    Ok(starts)
+}

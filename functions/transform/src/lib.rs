@@ -1,1 +1,105 @@
-//! The transform function.
+//! One chunk of changes → operations and rejected records.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use penstock_columnar::mapping::Mapping;
+use penstock_columnar::{changes, transform};
+use penstock_lambda_kit::Invocation;
+use penstock_model::contract::{CONTRACT, Progress, ProgressStatus, TransformRequest};
+use penstock_model::failure::{Failure, FailureName};
+use penstock_model::operation::{Chunk, ChunkRange, Transformed};
+use penstock_model::port::{Condition, Objects, OpenObjects};
+use penstock_model::run_plan::RunPlan;
+use penstock_model::snapshot::RowRange;
+use penstock_store::{lease, lines, plans};
+
+/// What transform needs from outside.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Definitions, state and runs.
+    pub state: Arc<dyn Objects>,
+    /// Where unloads lie.
+    pub unloads: Arc<dyn OpenObjects>,
+}
+
+impl Context {
+    /// The context on AWS. Reads the environment variables named in this function's README.
+    ///
+    /// # Errors
+    /// A message that names the variable that is missing.
+    pub async fn from_environment() -> Result<Self, Failure> {
+        let settings = penstock_lambda_kit::settings::Settings::from_environment();
+        let aws = penstock_store::aws::Clients::from_environment().await;
+        Ok(Self { state: aws.objects(settings.required("PENSTOCK_BUCKET")?), unloads: aws.opener() })
+    }
+}
+
+/// Maps one chunk. What it computes follows from run and chunk: a second invocation finds it done.
+///
+/// # Errors
+/// `ChunkUnreadable` if the chunk's rows can't be read any more; `MappingInvalid`; `Superseded`; `StorageUnavailable`.
+pub async fn handle(request: TransformRequest, _: &Invocation, context: &Context) -> Result<Progress, Failure> {
+    let state = context.state.as_ref();
+    let plan = plans::load(state, &request.run).await?;
+    lease::verify(state, &plan.run).await?;
+    let key = plan.run.keys().operations(request.chunk);
+    if state.head(&key).await.map_err(penstock_store::storage_failure)?.is_none() {
+        let chunk = plans::chunk(state, &plan, request.chunk).await?;
+        let transformed = transform_chunk(context, &plan, chunk).await?;
+        if transformed.len() != chunk.changes as usize {
+            return Err(Failure::new(
+                FailureName::InvariantBroken,
+                format!("chunk {} came to {} operations of {} changes", chunk.chunk, transformed.len(), chunk.changes),
+            ));
+        }
+        lines::put_lines(state, &key, &transformed, Condition::IfAbsent).await?;
+    }
+    Ok(Progress { contract: CONTRACT, status: ProgressStatus::Paused, cursor: None, rounds: 0, resume_after_s: 0 })
+}
+
+async fn transform_chunk(context: &Context, plan: &RunPlan, chunk: Chunk) -> Result<Vec<Transformed>, Failure> {
+    let state = context.state.as_ref();
+    let capabilities = plan.definition.connector.capabilities(&plan.definition.sync.object);
+    let mapping = Mapping::compile(&plan.definition.sync, Some(&plan.columns), &capabilities).map_err(|problems| {
+        let first = problems.first().map_or("", |problem| problem.message.as_str());
+        Failure::new(FailureName::MappingInvalid, format!("sync {}: {first}", plan.run.sync))
+    })?;
+    match chunk.range {
+        ChunkRange::Rows { .. } => {
+            let changes = changes::read_chunk(state, &plan.run.keys(), plan.partitions, &chunk.range).await?;
+            let unload = open(context, &plan.unload.root)?;
+            Ok(transform::rows(unload.as_ref(), plan, &mapping, &changes).await?)
+        }
+        ChunkRange::Removals { .. } => {
+            let changes = changes::read_chunk(state, &plan.run.keys(), plan.partitions, &chunk.range).await?;
+            let wanted: HashSet<_> = changes.iter().map(|change| &change.key).collect();
+            let identities = match &plan.snapshot {
+                Some(snapshot) if plan.remember => {
+                    penstock_commit::load_identities(state, snapshot, |key| wanted.contains(key)).await?
+                }
+                Some(_) | None => std::collections::HashMap::new(),
+            };
+            Ok(transform::removals(plan, &mapping, &changes, &identities)?)
+        }
+        ChunkRange::Append { entry, rows } => append(context, plan, &mapping, entry, rows).await,
+    }
+}
+
+async fn append(
+    context: &Context,
+    plan: &RunPlan,
+    mapping: &Mapping,
+    entry: u32,
+    rows: RowRange,
+) -> Result<Vec<Transformed>, Failure> {
+    let work = plan.append.get(entry as usize).ok_or_else(|| {
+        Failure::new(FailureName::InvariantBroken, format!("run {} has no append entry {entry}", plan.run.run))
+    })?;
+    let unload = open(context, &work.unload.root)?;
+    Ok(transform::append(unload.as_ref(), plan, mapping, work, rows).await?)
+}
+
+fn open(context: &Context, root: &str) -> Result<Arc<dyn Objects>, Failure> {
+    context.unloads.open(root).map_err(penstock_store::storage_failure)
+}

@@ -1,1 +1,15 @@
-//! Commit.
+//! The one place that moves a snapshot: from a run's receipts to the next manifest, and one pointer swapped.
+//!
+//! `finish` commits its own run; `plan` commits a run that died. Both come here, and the swap decides
+//! between them.
+
+mod append;
+mod chunk;
+mod dead_letters;
+mod identities;
+mod snapshot;
+
+pub use chunk::{ChunkResult, load as load_chunk};
+pub use dead_letters::write as write_dead_letters;
+pub use identities::load as load_identities;
+pub use snapshot::{Committed, Ports, commit, load_current};

@@ -1,7 +1,66 @@
 //! Destinations: one folder each, and the one place that sends.
+//!
+//! [`open`] turns a sync into a [`Destination`], which takes operations and a deadline and gives one outcome per
+//! operation. HTTP APIs are described by connector files ([`http`]); PostgreSQL is code ([`postgres`]).
 
+use std::sync::Arc;
+
+use penstock_model::connector::Connector;
+use penstock_model::definition::{Problem, ResolvedSync};
+use penstock_model::port::{Clock, Random, Secrets};
+use penstock_model::{Failure, FailureName};
+
+mod built_in;
 pub mod destination;
 pub mod http;
 pub mod postgres;
 
+pub use built_in::{BUILT_IN, built_in};
 pub use destination::{Destination, Rest, Witness, Work};
+pub use http::transport::{ReqwestTransport, Transport};
+
+/// What destinations need of the outside. Cloning shares all of it.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter and idempotency keys.
+    pub random: Arc<dyn Random>,
+    /// Credentials.
+    pub secrets: Arc<dyn Secrets>,
+    /// What carries HTTP requests; databases open connections of their own.
+    pub transport: Arc<dyn Transport>,
+}
+
+/// Opens a sync's destination. `width` is how many chunks of the run are delivered at the same time: each takes
+/// that share of the account's limits.
+///
+/// # Errors
+/// [`FailureName::SyncInvalid`] if the sync asks for what its connector can't do; nothing has been sent then.
+pub fn open(definition: &ResolvedSync, parts: Parts, width: u32) -> Result<Arc<dyn Destination>, Failure> {
+    match &definition.connector {
+        Connector::Http(connector) => {
+            http::HttpDestination::open(definition, connector, parts, width).map(|it| Arc::new(it) as Arc<dyn Destination>)
+        }
+        Connector::Postgres => postgres::open(definition, &parts, width),
+    }
+}
+
+/// What is wrong with a sync as far as its connector is concerned: settings, ways to sign in, the object, the match.
+/// Empty if [`open`] would succeed.
+#[must_use]
+pub fn check(definition: &ResolvedSync) -> Vec<Problem> {
+    match &definition.connector {
+        Connector::Http(connector) => http::compile::compile(definition, connector).err().unwrap_or_default(),
+        Connector::Postgres => Vec::new(),
+    }
+}
+
+/// Problems as one failure.
+pub(crate) fn invalid(definition: &ResolvedSync, problems: &[Problem]) -> Failure {
+    let list: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+    Failure::new(
+        FailureName::SyncInvalid,
+        format!("sync {} does not fit its connector: {}", definition.name, list.join("; ")),
+    )
+}

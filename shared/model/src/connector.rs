@@ -5,8 +5,19 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::definition::Problem;
 use crate::operation::OperationKind;
 use crate::settle::Repeat;
+
+mod answer;
+mod check;
+mod http;
+pub mod template;
+
+pub use answer::{Answer, By, Codes, Errors, Pointer, RefusedRest, Results, Test, Unlisted};
+pub use http::{
+    AuthKind, Batch, ErrorBody, HttpConnector, HttpOperation, Meaning, Method, RateHeaders, RepeatWord, Setting,
+};
 
 /// How values are spelt in operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -43,4 +54,40 @@ pub struct Capabilities {
 pub enum Connector {
     /// PostgreSQL.
     Postgres,
+    /// An HTTP API, as a connector file describes it.
+    Http(Box<HttpConnector>),
+}
+
+impl Connector {
+    /// What can be done with an object; `None` if the connector doesn't know the object.
+    #[must_use]
+    pub fn capabilities(&self, object: &str) -> Option<Capabilities> {
+        match self {
+            Self::Postgres => Some(postgres_capabilities()),
+            Self::Http(connector) => connector.capabilities(object),
+        }
+    }
+
+    /// What is wrong with it beyond its syntax: all problems at once, with pointers into the connector file.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Problem> {
+        match self {
+            Self::Postgres => Vec::new(),
+            Self::Http(connector) => connector.validate(),
+        }
+    }
+}
+
+/// Everything by key says the same twice; an append adds a row every time.
+fn postgres_capabilities() -> Capabilities {
+    let capability = |repeat| Capability { repeat, needs_id: false };
+    let operations = BTreeMap::from([
+        (OperationKind::Upsert, capability(Repeat::Safe)),
+        (OperationKind::Create, capability(Repeat::Safe)),
+        (OperationKind::Update, capability(Repeat::Safe)),
+        (OperationKind::Delete, capability(Repeat::Safe)),
+        (OperationKind::Clear, capability(Repeat::Safe)),
+        (OperationKind::Append, capability(Repeat::Unsafe)),
+    ]);
+    Capabilities { operations, values: ValueStyle::Json }
 }

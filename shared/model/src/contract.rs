@@ -27,6 +27,12 @@ pub struct RunRef {
 }
 
 impl RunRef {
+    /// Fence and run in one word: names of generations sort as the runs took the lease.
+    #[must_use]
+    pub fn generation(&self) -> String {
+        format!("{:010}-{}", self.fence, self.run)
+    }
+
     /// The run's keys.
     #[must_use]
     pub fn keys(&self) -> crate::layout::RunKeys<'_> {
@@ -113,6 +119,8 @@ pub enum GuardName {
     MaxChanged,
     /// `guards.max_null_rise`.
     MaxNullRise,
+    /// The unload is older than the committed one.
+    OlderUnload,
 }
 
 /// Plan's request.

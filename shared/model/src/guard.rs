@@ -132,6 +132,7 @@ pub const fn name(guard: GuardName) -> &'static str {
         GuardName::MaxRemoved => "max_removed",
         GuardName::MaxChanged => "max_changed",
         GuardName::MaxNullRise => "max_null_rise",
+        GuardName::OlderUnload => "older_unload",
     }
 }
 

@@ -52,6 +52,56 @@ pub enum KeyValue {
     Float(f64),
 }
 
+/// One column's value of a key, as it lies in the key's bytes. See [`KeyValue`] for what each variant holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(missing_docs, reason = "the variants are those of KeyValue")]
+pub enum KeyCell<'a> {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Decimal(&'a str),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Date(i32),
+    Time(i64),
+    Instant(i128),
+    Naive(i128),
+    Float(f64),
+}
+
+impl From<KeyCell<'_>> for KeyValue {
+    fn from(cell: KeyCell<'_>) -> Self {
+        match cell {
+            KeyCell::Null => Self::Null,
+            KeyCell::Bool(value) => Self::Bool(value),
+            KeyCell::Int(value) => Self::Int(value),
+            KeyCell::Decimal(text) => Self::Decimal(text.to_owned()),
+            KeyCell::Text(text) => Self::Text(text.to_owned()),
+            KeyCell::Bytes(block) => Self::Bytes(block.to_vec()),
+            KeyCell::Date(days) => Self::Date(days),
+            KeyCell::Time(nanos) => Self::Time(nanos),
+            KeyCell::Instant(nanos) => Self::Instant(nanos),
+            KeyCell::Naive(nanos) => Self::Naive(nanos),
+            KeyCell::Float(value) => Self::Float(value),
+        }
+    }
+}
+
+/// The columns' values of a key's canonical bytes, without a copy. Ends after the first error.
+pub fn cells(bytes: &[u8]) -> impl Iterator<Item = Result<KeyCell<'_>, KeyDamaged>> {
+    let mut reader = Reader { bytes, offset: 0 };
+    std::iter::from_fn(move || {
+        if reader.offset >= bytes.len() {
+            return None;
+        }
+        let cell = reader.cell();
+        if cell.is_err() {
+            reader.offset = bytes.len();
+        }
+        Some(cell)
+    })
+}
+
 /// A row's primary key as canonical bytes. Debug shows its length only, since a key is a row value.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Key(Vec<u8>);
@@ -98,18 +148,13 @@ impl Key {
     /// # Errors
     /// [`KeyDamaged`] if the bytes were not made by [`Key::of`].
     pub fn values(&self) -> Result<Vec<KeyValue>, KeyDamaged> {
-        let mut reader = Reader { bytes: &self.0, offset: 0 };
-        let mut values = Vec::new();
-        while reader.offset < self.0.len() {
-            values.push(reader.value()?);
-        }
-        Ok(values)
+        cells(&self.0).map(|cell| cell.map(KeyValue::from)).collect()
     }
 
     /// Whether any column is null (or the bytes are damaged), so that the row can't be identified.
     #[must_use]
     pub fn has_null(&self) -> bool {
-        self.values().map_or(true, |values| values.contains(&KeyValue::Null))
+        cells(&self.0).any(|cell| matches!(cell, Ok(KeyCell::Null) | Err(_)))
     }
 
     /// The key as base64, for JSON.
@@ -214,12 +259,12 @@ struct Reader<'a> {
     offset: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn damaged(&self) -> KeyDamaged {
         KeyDamaged { offset: self.offset }
     }
 
-    fn take(&mut self, len: usize) -> Result<&[u8], KeyDamaged> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], KeyDamaged> {
         let end = self.offset.checked_add(len).ok_or_else(|| self.damaged())?;
         let block = self.bytes.get(self.offset..end).ok_or_else(|| self.damaged())?;
         self.offset = end;
@@ -227,8 +272,9 @@ impl Reader<'_> {
     }
 
     fn byte(&mut self) -> Result<u8, KeyDamaged> {
-        let damaged = self.damaged();
-        self.take(1)?.first().copied().ok_or(damaged)
+        let byte = self.bytes.get(self.offset).copied().ok_or_else(|| self.damaged())?;
+        self.offset += 1;
+        Ok(byte)
     }
 
     fn varint(&mut self) -> Result<u128, KeyDamaged> {
@@ -248,31 +294,31 @@ impl Reader<'_> {
         Ok((raw >> 1).cast_signed() ^ -((raw & 1).cast_signed()))
     }
 
-    fn block(&mut self) -> Result<Vec<u8>, KeyDamaged> {
+    fn block(&mut self) -> Result<&'a [u8], KeyDamaged> {
         let len = usize::try_from(self.varint()?).map_err(|_| self.damaged())?;
-        Ok(self.take(len)?.to_vec())
+        self.take(len)
     }
 
-    fn text(&mut self) -> Result<String, KeyDamaged> {
-        String::from_utf8(self.block()?).map_err(|_| self.damaged())
+    fn text(&mut self) -> Result<&'a str, KeyDamaged> {
+        std::str::from_utf8(self.block()?).map_err(|_| self.damaged())
     }
 
-    fn value(&mut self) -> Result<KeyValue, KeyDamaged> {
+    fn cell(&mut self) -> Result<KeyCell<'a>, KeyDamaged> {
         let damaged = self.damaged();
         Ok(match self.byte()? {
-            0 => KeyValue::Null,
-            1 => KeyValue::Bool(self.byte()? != 0),
-            2 => KeyValue::Int(self.signed()?),
-            3 => KeyValue::Decimal(self.text()?),
-            4 => KeyValue::Text(self.text()?),
-            5 => KeyValue::Bytes(self.block()?),
-            6 => KeyValue::Date(i32::try_from(self.signed()?).map_err(|_| damaged)?),
-            7 => KeyValue::Time(i64::try_from(self.signed()?).map_err(|_| damaged)?),
-            8 => KeyValue::Instant(self.signed()?),
-            9 => KeyValue::Naive(self.signed()?),
+            0 => KeyCell::Null,
+            1 => KeyCell::Bool(self.byte()? != 0),
+            2 => KeyCell::Int(self.signed()?),
+            3 => KeyCell::Decimal(self.text()?),
+            4 => KeyCell::Text(self.text()?),
+            5 => KeyCell::Bytes(self.block()?),
+            6 => KeyCell::Date(i32::try_from(self.signed()?).map_err(|_| damaged)?),
+            7 => KeyCell::Time(i64::try_from(self.signed()?).map_err(|_| damaged)?),
+            8 => KeyCell::Instant(self.signed()?),
+            9 => KeyCell::Naive(self.signed()?),
             10 => {
                 let bits = self.take(8)?.try_into().map_err(|_| damaged)?;
-                KeyValue::Float(f64::from_bits(u64::from_le_bytes(bits)))
+                KeyCell::Float(f64::from_bits(u64::from_le_bytes(bits)))
             }
             _ => return Err(damaged),
         })

@@ -12,6 +12,12 @@ pub fn definition(kind: &str, name: &str) -> String {
     format!("definitions/{kind}/{name}.json")
 }
 
+/// All published definitions of a kind.
+#[must_use]
+pub fn definitions(kind: &str) -> String {
+    format!("definitions/{kind}/")
+}
+
 /// Keys of one sync that outlive its runs.
 #[derive(Debug, Clone)]
 pub struct SyncKeys<'a> {
@@ -32,28 +38,35 @@ impl SyncKeys<'_> {
         format!("state/{}/current.json", self.sync)
     }
 
-    /// The snapshot manifest that this run commits.
+    /// All snapshots, committed or not.
     #[must_use]
-    pub fn manifest(&self, run: &str) -> String {
-        format!("state/{}/snapshots/{run}/manifest.json", self.sync)
+    pub fn snapshots(&self) -> String {
+        format!("state/{}/snapshots/", self.sync)
+    }
+
+    /// The snapshot manifest that a commit of this run names. `generation` is [`RunRef::generation`](crate::contract::RunRef::generation). The nonce is the committer's: finish and a takeover
+    /// may both commit a run, and neither may overwrite what the other's manifest names.
+    #[must_use]
+    pub fn manifest(&self, generation: &str, nonce: &str) -> String {
+        format!("state/{}/snapshots/{generation}/manifest-{nonce}.json", self.sync)
     }
 
     /// A snapshot partition, written by `diff` as a candidate and named by the manifest once committed.
     #[must_use]
-    pub fn snapshot_partition(&self, run: &str, partition: u32) -> String {
-        format!("state/{}/snapshots/{run}/part-{partition:05}.parquet", self.sync)
+    pub fn snapshot_partition(&self, generation: &str, partition: u32) -> String {
+        format!("state/{}/snapshots/{generation}/part-{partition:05}.parquet", self.sync)
     }
 
     /// The overlay entries of one key partition (JSON lines, zstd).
     #[must_use]
-    pub fn overlay_partition(&self, run: &str, partition: u32) -> String {
-        format!("state/{}/snapshots/{run}/overlay-{partition:05}.jsonl.zst", self.sync)
+    pub fn overlay_partition(&self, generation: &str, nonce: &str, partition: u32) -> String {
+        format!("state/{}/snapshots/{generation}/overlay-{nonce}-{partition:05}.jsonl.zst", self.sync)
     }
 
-    /// What one run learned of records' identities (JSON lines sorted by key hash, zstd).
+    /// What one run learned of records' identities (JSON lines, zstd).
     #[must_use]
-    pub fn identity(&self, run: &str) -> String {
-        format!("state/{}/identity/{run}.jsonl.zst", self.sync)
+    pub fn identity(&self, generation: &str, nonce: &str) -> String {
+        format!("state/{}/identity/{generation}-{nonce}.jsonl.zst", self.sync)
     }
 
     /// All runs of the sync.

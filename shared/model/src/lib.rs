@@ -8,6 +8,7 @@ pub mod change;
 pub mod connector;
 pub mod contract;
 pub mod dead_letter;
+pub mod decode;
 pub mod definition;
 pub mod failure;
 pub mod guard;

@@ -124,3 +124,8 @@ pub struct RunReport {
     /// Runs that had died and were folded into this one.
     pub folded: Vec<String>,
 }
+
+impl RunReport {
+    /// The format version that this build writes.
+    pub const VERSION: u32 = 1;
+}

@@ -1,8 +1,12 @@
 //! What plan pins for a run. After plan nobody reads the live definitions.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::guard::DiffCounts;
+use crate::operation::Chunk;
 use crate::contract::{RunOptions, RunRef};
 use crate::definition::ResolvedSync;
 use crate::port::ETag;
@@ -52,6 +56,30 @@ pub struct RunPlan {
     pub append: Vec<LedgerEntry>,
     /// Whether ids, match values and "created by us" are remembered.
     pub remember: bool,
+}
+
+/// What gate decided, as `runs/SYNC/RUN/gate.json`: totals and every chunk. The barrier before the first side effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GateDecision {
+    /// Format version.
+    pub version: u32,
+    /// Totals over all key partitions.
+    pub counts: DiffCounts,
+    /// Null counts per mapped column.
+    pub null_counts: BTreeMap<String, u64>,
+    /// Every chunk.
+    pub chunks: Vec<Chunk>,
+}
+
+/// What `read` counted in one split.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SplitCounts {
+    /// Rows.
+    pub rows: u64,
+    /// Null counts per mapped column (lower case).
+    pub null_counts: BTreeMap<String, u64>,
 }
 
 /// How the diff treats keys.

@@ -81,6 +81,8 @@ pub struct SnapshotManifest {
     pub sync: String,
     /// The run that committed it.
     pub run: String,
+    /// The run's [`generation`](crate::contract::RunRef::generation): where its partitions lie.
+    pub generation: String,
     /// What the state is bound to.
     pub binding: Binding,
     /// The unload it came from (without its files).

@@ -1,1 +1,30 @@
-//! Objects, the layout of keys, lease, secrets and executions.
+//! Objects, lease, receipts, secrets and executions: everything that outlives an invocation.
+//!
+//! The only crate that knows the AWS SDK. What the domain asks for stands as traits in
+//! [`penstock_model::port`]; here are the implementations for S3, for a folder and for memory, and what is
+//! built on them: JSON objects, JSON lines, the lease and what pushes have witnessed.
+
+pub mod attempts;
+mod aws;
+mod aws_error;
+mod executions;
+mod failure;
+mod folder;
+pub mod json;
+pub mod lease;
+pub mod lines;
+mod memory;
+mod opener;
+pub mod receipts;
+mod s3;
+mod secrets;
+mod version;
+
+pub use aws::{AwsClients, clients};
+pub use executions::StepFunctions;
+pub use failure::storage_failure;
+pub use folder::FolderObjects;
+pub use memory::MemoryObjects;
+pub use opener::Opener;
+pub use s3::S3Objects;
+pub use secrets::{AwsSecrets, LocalSecrets};

@@ -153,10 +153,7 @@ impl<D: Dialect> SharedDesk<D> {
             journal: Journal::default(),
             clock: Clock::starting_at(setting.wall_clock.unwrap_or_else(Timestamp::now)),
             faults: Faults::new(setting.faults),
-            limits: Limits {
-                window: Window::new(setting.rate),
-                daily: setting.daily.map(DailyQuota::new),
-            },
+            limits: Limits { window: Window::new(setting.rate), daily: setting.daily.map(DailyQuota::new) },
         })))
     }
 
@@ -245,7 +242,12 @@ impl<D: Dialect> Desk<D> {
         response
     }
 
-    fn failing(&mut self, code: u16, retry_after: Option<RetryAfter>, request: &Request<'_>) -> Response<Bytes> {
+    fn failing(
+        &mut self,
+        code: u16,
+        retry_after: Option<RetryAfter>,
+        request: &Request<'_>,
+    ) -> Response<Bytes> {
         let refusal = match code {
             429 => Refusal::Throttled,
             401 => Refusal::Unauthorized,

@@ -174,12 +174,8 @@ struct PlayedRule {
 
 impl Faults {
     pub(crate) fn new(script: Script) -> Self {
-        let played = |rule: Rule| PlayedRule {
-            draws: StdRng::seed_from_u64(rule.when.seed),
-            rule,
-            seen: 0,
-            fired: 0,
-        };
+        let played =
+            |rule: Rule| PlayedRule { draws: StdRng::seed_from_u64(rule.when.seed), rule, seen: 0, fired: 0 };
         Self(script.0.into_iter().map(played).collect())
     }
 

@@ -141,15 +141,11 @@ impl Line {
     const CLOSED: u8 = 1;
     const RESET: u8 = 2;
 
-    /// Fails if the line is broken. The server drops the socket then, which closes it, or resets it where that
-    /// was asked for.
-    fn check(&self, stream: &TcpStream) -> io::Result<()> {
+    /// Fails if the line is broken: the server then drops the socket.
+    fn check(&self) -> io::Result<()> {
         match self.0.load(Ordering::SeqCst) {
             Self::OPEN => Ok(()),
-            Self::RESET => {
-                stream.set_zero_linger()?;
-                Err(io::Error::from(io::ErrorKind::ConnectionReset))
-            }
+            Self::RESET => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
             _ => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
         }
     }
@@ -185,15 +181,30 @@ struct Socket {
     line: Line,
 }
 
+impl Drop for Socket {
+    /// Closing a socket that does not linger resets its connection.
+    fn drop(&mut self) {
+        if self.line.0.load(Ordering::SeqCst) == Line::RESET
+            && let Err(error) = self.stream.set_zero_linger()
+        {
+            tracing::debug!(%error, "could not reset a connection; it is closed instead");
+        }
+    }
+}
+
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.line.check(&self.stream)?;
+        self.line.check()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -202,7 +213,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.line.check(&self.stream)?;
+        self.line.check()?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -211,12 +222,12 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.line.check(&self.stream)?;
+        self.line.check()?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.line.check(&self.stream)?;
+        self.line.check()?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -65,7 +65,8 @@ impl Window {
     }
 
     fn forget(&mut self, now: Instant) {
-        while self.admitted.front().is_some_and(|at| now.saturating_duration_since(*at) >= self.limit.within) {
+        while self.admitted.front().is_some_and(|at| now.saturating_duration_since(*at) >= self.limit.within)
+        {
             self.admitted.pop_front();
         }
     }
@@ -114,7 +115,9 @@ pub fn most_within(times: &[Instant], length: Duration) -> usize {
     let mut most = 0;
     for time in times {
         open.push_back(*time);
-        while open.front().is_some_and(|first| time.saturating_duration_since(*first) >= length && first != time)
+        while open
+            .front()
+            .is_some_and(|first| time.saturating_duration_since(*first) >= length && first != time)
         {
             open.pop_front();
         }

@@ -1,1 +1,91 @@
-//! HTTP destinations.
+//! HTTP destinations, described by connector files.
+//!
+//! Pure at its edges: [`encode`] makes a request of operations, [`decode`] makes one verdict per operation of an answer.
+//! [`deliver`] is the one place that sends.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use penstock_model::connector::{HttpConnector, RateHeaders};
+use penstock_model::definition::ResolvedSync;
+use penstock_model::operation::OperationKind;
+use penstock_model::port::Boxed;
+use penstock_model::{Failure, FailureName};
+
+use crate::destination::{Destination, Rest, Work};
+use crate::{Parts, invalid};
+use auth::SignIn;
+use encode::CompiledOperation;
+use pace::Pace;
+
+mod answer;
+mod auth;
+pub mod compile;
+pub mod decode;
+mod deliver;
+pub mod encode;
+mod extract;
+mod pace;
+mod retry;
+pub mod transport;
+
+/// An account at an HTTP API, ready for the operations of one sync.
+#[derive(Debug)]
+pub struct HttpDestination {
+    name: String,
+    operations: BTreeMap<OperationKind, CompiledOperation>,
+    requests_in_flight: usize,
+    answer_timeout: Duration,
+    rate_headers: RateHeaders,
+    sign_in: SignIn,
+    // Outlives a delivery, so that the next one in this process does not begin with a burst.
+    pace: Mutex<Pace>,
+    parts: Parts,
+}
+
+impl HttpDestination {
+    /// Opens it; sends nothing.
+    ///
+    /// # Errors
+    /// [`FailureName::SyncInvalid`] with everything in which the sync does not fit its connector.
+    pub fn open(
+        definition: &ResolvedSync,
+        connector: &HttpConnector,
+        parts: Parts,
+        width: u32,
+    ) -> Result<Self, Failure> {
+        let operations = compile::compile(definition, connector).map_err(|problems| invalid(definition, &problems))?;
+        let limits = compile::limits(&definition.connection.limits, &connector.limits);
+        Ok(Self {
+            name: connector.name.clone(),
+            operations,
+            requests_in_flight: limits.requests_in_flight,
+            answer_timeout: limits.answer_timeout,
+            rate_headers: connector.rate_headers.clone(),
+            sign_in: SignIn::new(definition.connection.auth.clone(), connector.name.clone()),
+            pace: Mutex::new(Pace::new(&limits.windows, width)),
+            parts,
+        })
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        // The pace is valid after every statement of its methods.
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn operation(&self, kind: OperationKind) -> Result<&CompiledOperation, Failure> {
+        self.operations.get(&kind).ok_or_else(|| {
+            Failure::new(
+                FailureName::InvariantBroken,
+                format!("the connector {} has no operation {kind:?} for this object, and was asked for one", self.name),
+            )
+        })
+    }
+}
+
+impl Destination for HttpDestination {
+    fn deliver<'a>(&'a self, work: Work<'a>) -> Boxed<'a, Result<Rest, Failure>> {
+        Box::pin(deliver::deliver(self, work))
+    }
+}

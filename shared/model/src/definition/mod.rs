@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::connector::Connector;
+use crate::snapshot::Binding;
 
 /// A sync with all that it refers to, as plan pins it into a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +37,20 @@ pub struct ResolvedSync {
     pub environment: Option<String>,
     /// The account's address in that environment.
     pub address: String,
+}
+
+impl ResolvedSync {
+    /// What the sync's state is bound to.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        Binding {
+            connector: self.connection.connector.clone(),
+            account: self.address.clone(),
+            object: self.sync.object.clone(),
+            primary_key: self.unload.primary_key.iter().map(|column| column.to_lowercase()).collect(),
+            match_fields: self.sync.matched.keys().cloned().collect(),
+        }
+    }
 }
 
 /// Something wrong with a definition, found beyond its syntax.

@@ -32,4 +32,6 @@ pub enum Complete {
     /// Either of them, whichever is there.
     #[default]
     Any,
+    /// Either of them if there is one, else the files as they lie there. Only for folders that get their name when all is written.
+    AsListed,
 }

@@ -1,0 +1,173 @@
+//! Everything a run needs to know, looked up once and pinned.
+
+use penstock_columnar::mapping::Mapping;
+use penstock_columnar::{split, unload};
+use penstock_model::contract::{PlanRequest, RunRef};
+use penstock_model::definition::{Complete, Mode, OnRemoved, OnRemovedWord, Problem, ResolvedSync, Scope};
+use penstock_model::operation::OperationKind;
+use penstock_model::run_plan::RunPlan;
+use penstock_model::unload::Column;
+use penstock_model::{Failure, FailureName};
+
+use crate::{Context, append, definitions, snapshot};
+
+/// What pinning found.
+#[derive(Debug)]
+pub(crate) enum Pinned {
+    /// There is something to do.
+    Work(Box<RunPlan>),
+    /// The unload is the committed one, and nothing waits.
+    NothingNew {
+        /// Its prefix.
+        unload: String,
+    },
+}
+
+/// Pins definitions, unload, snapshot, splits and partitions.
+///
+/// # Errors
+/// What is wrong with the definitions or the unload, by name.
+pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) -> Result<Pinned, Failure> {
+    let options = &request.request.options;
+    let definition = definitions::resolve(context.state.as_ref(), request).await?;
+    let name = definition.name.as_str();
+    let (location, complete) = match &options.unload {
+        // Whoever names an unload by hand vouches for it.
+        Some(location) => (location.as_str(), Complete::AsListed),
+        None => (definition.unload.location.as_str(), definition.unload.complete),
+    };
+    let found = unload::discover(context.unloads.as_ref(), location, complete).await?;
+    let columns = unload::with_zone(found.columns, definition.unload.naive_timestamps.as_deref())?;
+    let capabilities = definition.connector.capabilities(&definition.sync.object);
+    let mapping = Mapping::compile(&definition.sync, Some(&columns), &capabilities)
+        .map_err(|problems| invalid(name, &problems))?;
+    let mapping_hash = mapping.hash();
+    let key_columns = key_columns(&definition, &columns)?;
+
+    let current = penstock_commit::load_current(context.state.as_ref(), name).await?;
+    let (manifest, pointer) = current.map_or((None, None), |(manifest, _, etag)| (Some(manifest), Some(etag)));
+    if let Some(manifest) = &manifest {
+        snapshot::check_binding(&definition, manifest, options)?;
+        snapshot::check_age(name, &found.unload, manifest, options)?;
+        if !options.full {
+            snapshot::check_key_columns(name, &key_columns, manifest)?;
+        }
+    }
+    let diff = snapshot::diff_mode(&definition, options, manifest.as_ref(), mapping_hash);
+    let is_nothing = manifest
+        .as_ref()
+        .is_some_and(|manifest| snapshot::nothing_new(&definition, &found.unload, manifest, &diff, mapping_hash));
+    let nothing_new = || Pinned::NothingNew { unload: found.unload.prefix.clone() };
+    if is_nothing {
+        return Ok(nothing_new());
+    }
+    // Keys of another primary key, or of another type, can't be compared with today's.
+    let comparable = |manifest: &penstock_model::snapshot::SnapshotManifest| {
+        manifest.binding.primary_key == definition.binding().primary_key
+            && snapshot::check_key_columns(name, &key_columns, manifest).is_ok()
+    };
+    let manifest = manifest.filter(comparable);
+
+    let mut hashed_columns: Vec<String> = mapping.columns().to_vec();
+    hashed_columns.sort_unstable();
+    hashed_columns.dedup();
+    let compare_columns =
+        snapshot::compare_columns(name, &hashed_columns, &columns, manifest.as_ref(), &diff)?;
+
+    let splits = split::cut(&found.unload, context.sizes.split_rows);
+    let append = match (definition.sync.mode, &options.replay) {
+        (Mode::Append, Some(replay)) => append::replayed(context.state.as_ref(), run, replay).await?,
+        (Mode::Append, None) => append::work(manifest.as_ref(), &found.unload, splits.clone(), options.full),
+        (Mode::Upsert | Mode::CreateOnly | Mode::UpdateOnly, _) => Vec::new(),
+    };
+    if definition.sync.mode == Mode::Append && append.is_empty() {
+        return Ok(nothing_new());
+    }
+    let used = used_columns(&columns, &hashed_columns, &key_columns, compare_columns.as_deref());
+    Ok(Pinned::Work(Box::new(RunPlan {
+        version: RunPlan::VERSION,
+        run: run.clone(),
+        execution: request.execution.clone(),
+        started_at: context.clock.now(),
+        options: options.clone(),
+        mapping_hash,
+        partitions: partitions(context, &found.unload, manifest.as_ref()),
+        remember: remembers(&definition, &key_columns),
+        unload: found.unload,
+        columns: used,
+        key_columns,
+        hashed_columns,
+        compare_columns,
+        splits,
+        snapshot: manifest,
+        pointer,
+        diff,
+        append,
+        definition,
+    })))
+}
+
+fn invalid(name: &str, problems: &[Problem]) -> Failure {
+    let list: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+    Failure::new(FailureName::MappingInvalid, format!("sync {name}: {}", list.join("; ")))
+}
+
+fn key_columns(definition: &ResolvedSync, columns: &[Column]) -> Result<Vec<Column>, Failure> {
+    definition
+        .unload
+        .primary_key
+        .iter()
+        .map(|key| {
+            columns.iter().find(|column| column.name.eq_ignore_ascii_case(key)).cloned().ok_or_else(|| {
+                Failure::new(
+                    FailureName::MappingInvalid,
+                    format!("unload {}: primary_key names column {key}, which the unload lacks", definition.sync.unload),
+                )
+            })
+        })
+        .collect()
+}
+
+fn used_columns(
+    columns: &[Column],
+    hashed: &[String],
+    keys: &[Column],
+    compared: Option<&[String]>,
+) -> Vec<Column> {
+    let used = |column: &Column| {
+        let name = column.name.to_lowercase();
+        hashed.contains(&name)
+            || compared.is_some_and(|compared| compared.contains(&name))
+            || keys.iter().any(|key| key.name.eq_ignore_ascii_case(&column.name))
+    };
+    columns.iter().filter(|column| used(column)).cloned().collect()
+}
+
+/// Key partitions: a power of two, so that a snapshot of another count can be read by range of hashes.
+fn partitions(
+    context: &Context,
+    unload: &penstock_model::unload::PinnedUnload,
+    manifest: Option<&penstock_model::snapshot::SnapshotManifest>,
+) -> u32 {
+    let rows: u64 = unload.files.iter().map(|file| file.rows).sum();
+    let rows = rows.max(manifest.map_or(0, |manifest| manifest.rows));
+    let wanted = rows.div_ceil(u64::from(context.sizes.partition_rows)).max(1);
+    u32::try_from(wanted.next_power_of_two()).unwrap_or(1 << 16).min(1 << 16)
+}
+
+/// Whether removals need more than the key: a record's id, a match value, or to know that it is ours.
+fn remembers(definition: &ResolvedSync, keys: &[Column]) -> bool {
+    let kind = match &definition.sync.on_removed {
+        OnRemoved::Word(OnRemovedWord::Nothing) => return false,
+        OnRemoved::Word(OnRemovedWord::Delete | OnRemovedWord::Archive)
+        | OnRemoved::Delete { delete: Scope::Ours }
+        | OnRemoved::Archive { archive: Scope::Ours } => return true,
+        OnRemoved::Delete { delete: Scope::Any } => OperationKind::Delete,
+        OnRemoved::Archive { archive: Scope::Any } => OperationKind::Archive,
+        OnRemoved::Clear { .. } => OperationKind::Clear,
+    };
+    let capabilities = definition.connector.capabilities(&definition.sync.object);
+    let needs_id = capabilities.operations.get(&kind).is_some_and(|capability| capability.needs_id);
+    let is_key = |column: &String| keys.iter().any(|key| key.name.eq_ignore_ascii_case(column));
+    needs_id || !definition.sync.matched.values().all(is_key)
+}

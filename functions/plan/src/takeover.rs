@@ -1,0 +1,79 @@
+//! A run that died is folded in: its receipts are committed before the next run looks at the snapshot.
+
+use std::collections::BTreeMap;
+
+use penstock_commit::{Committed, Ports, commit};
+use penstock_model::contract::RunRef;
+use penstock_model::port::Condition;
+use penstock_model::report::{RunReport, RunStatus};
+use penstock_model::run_plan::RunPlan;
+use penstock_model::{Failure, FailureName};
+use penstock_store::{attempts, json, lease, usage};
+
+use crate::Context;
+
+/// Folds every unfinished run, oldest first, and says which ones there were. The lease is held already, with a higher
+/// fence than theirs: what they try from now on is refused.
+///
+/// # Errors
+/// `RunInProgress` while an attempt's deadline has not passed: until then a request of it may be under way.
+pub(crate) async fn fold(context: &Context, run: &RunRef, unfinished: &[String]) -> Result<Vec<String>, Failure> {
+    let state = context.state.as_ref();
+    for dead in unfinished {
+        let keys = penstock_model::layout::RunKeys { sync: &run.sync, run: dead };
+        if let Some((plan, _)) = json::get_json::<RunPlan>(state, &keys.plan()).await? {
+            fold_one(context, &plan).await?;
+        }
+        lease::folded(state, context.random.as_ref(), run, dead).await?;
+        tracing::warn!(sync = run.sync, run = run.run, folded = dead, "folded a run that had died");
+    }
+    Ok(unfinished.to_vec())
+}
+
+async fn fold_one(context: &Context, dead: &RunPlan) -> Result<(), Failure> {
+    let state = context.state.as_ref();
+    let deadlines = attempts::deadlines(state, &dead.run.keys()).await?;
+    let now = context.clock.now();
+    if let Some(deadline) = deadlines.latest_open
+        && deadline > now
+    {
+        return Err(Failure::new(
+            FailureName::RunInProgress,
+            format!(
+                "run {} of sync {} has died, but may be sending until {}; waiting for that moment",
+                dead.run.run,
+                dead.run.sync,
+                deadline.rfc3339()
+            ),
+        ));
+    }
+    // Nothing was sent: the snapshot is as true as it was.
+    let committed = if deadlines.attempts == 0 {
+        Committed::default()
+    } else {
+        let ports = Ports { state, clock: context.clock.as_ref(), random: context.random.as_ref() };
+        match commit(ports, dead).await {
+            // Another run has moved the snapshot since: it has folded this one.
+            Err(failure) if failure.name == FailureName::Superseded => Committed::default(),
+            other => other?,
+        }
+    };
+    let report = RunReport {
+        version: RunReport::VERSION,
+        sync: dead.run.sync.clone(),
+        run: dead.run.run.clone(),
+        status: RunStatus::Failed,
+        dry_run: dead.options.dry_run,
+        started_at: dead.started_at,
+        ended_at: now,
+        counts: committed.counts,
+        api: usage::total(state, &dead.run.keys()).await?,
+        rejections: committed.rejections,
+        pending: committed.pending,
+        null_counts: BTreeMap::new(),
+        unload: dead.unload.prefix.clone(),
+        folded: Vec::new(),
+    };
+    json::put_json(state, &dead.run.keys().report(), &report, Condition::IfAbsent).await?;
+    Ok(())
+}

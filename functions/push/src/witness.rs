@@ -1,0 +1,131 @@
+//! The push's witness: receipts, intents and usage, written under the attempt's own keys.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use penstock_destinations::Witness;
+use penstock_model::contract::RunRef;
+use penstock_model::operation::ChunkId;
+use penstock_model::outcome::ReceiptLine;
+use penstock_model::port::{Boxed, Condition};
+use penstock_model::report::ApiUsage;
+use penstock_model::{Failure, Timestamp};
+use penstock_store::{json, lease, lines};
+
+use crate::Context;
+
+/// The fence and the abort marker are looked at again after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+/// Outcomes are gathered for so long at most.
+const GATHER: Duration = Duration::from_secs(1);
+/// Outcomes are gathered up to so many.
+const MOST_LINES: usize = 5_000;
+
+/// Writes what one attempt at a chunk sees.
+#[derive(Debug)]
+pub(crate) struct Receipts<'a> {
+    context: &'a Context,
+    run: RunRef,
+    chunk: ChunkId,
+    attempt: String,
+    next_receipt: AtomicU32,
+    next_intent: AtomicU32,
+    gathered: Mutex<Gathered>,
+}
+
+#[derive(Debug)]
+struct Gathered {
+    lines: Vec<ReceiptLine>,
+    since: Timestamp,
+    looked_at: Timestamp,
+    usage: ApiUsage,
+}
+
+impl<'a> Receipts<'a> {
+    pub(crate) fn new(context: &'a Context, run: RunRef, chunk: ChunkId, attempt: String) -> Self {
+        let now = context.parts.clock.now();
+        let gathered = Gathered { lines: Vec::new(), since: now, looked_at: now, usage: ApiUsage::default() };
+        Self {
+            context,
+            run,
+            chunk,
+            attempt,
+            next_receipt: AtomicU32::new(0),
+            next_intent: AtomicU32::new(0),
+            gathered: Mutex::new(gathered),
+        }
+    }
+
+    /// Writes what is still gathered, and the usage.
+    pub(crate) async fn close(&self) -> Result<(), Failure> {
+        let (lines, usage) = {
+            let mut gathered = self.gathered();
+            (std::mem::take(&mut gathered.lines), gathered.usage)
+        };
+        self.write(lines).await?;
+        let key = self.run.keys().api_usage(self.chunk, &self.attempt);
+        json::put_json(self.context.state.as_ref(), &key, &usage, Condition::Always).await?;
+        Ok(())
+    }
+
+    fn gathered(&self) -> std::sync::MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn write(&self, receipt: Vec<ReceiptLine>) -> Result<(), Failure> {
+        if receipt.is_empty() {
+            return Ok(());
+        }
+        let sequence = self.next_receipt.fetch_add(1, Ordering::Relaxed);
+        let key = self.run.keys().receipt(self.chunk, &self.attempt, sequence);
+        lines::put_lines(self.context.state.as_ref(), &key, &receipt, Condition::Always).await
+    }
+}
+
+impl Witness for Receipts<'_> {
+    fn may_send(&self) -> Boxed<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let now = self.context.parts.clock.now();
+            {
+                let mut gathered = self.gathered();
+                if gathered.looked_at.until(now) < LOOK_AGAIN {
+                    return Ok(());
+                }
+                gathered.looked_at = now;
+            }
+            lease::verify(self.context.state.as_ref(), &self.run).await?;
+            let plan = penstock_store::plans::load(self.context.state.as_ref(), &self.run).await?;
+            crate::check_abort(self.context, &plan).await
+        })
+    }
+
+    fn intend<'b>(&'b self, ordinals: &'b [u32]) -> Boxed<'b, Result<(), Failure>> {
+        Box::pin(async move {
+            let sequence = self.next_intent.fetch_add(1, Ordering::Relaxed);
+            let key = self.run.keys().intent(self.chunk, &self.attempt, sequence);
+            json::put_json(self.context.state.as_ref(), &key, &ordinals, Condition::Always).await?;
+            Ok(())
+        })
+    }
+
+    fn record(&self, new: Vec<ReceiptLine>) -> Boxed<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let now = self.context.parts.clock.now();
+            let due = {
+                let mut gathered = self.gathered();
+                gathered.lines.extend(new);
+                if gathered.since.until(now) < GATHER && gathered.lines.len() < MOST_LINES {
+                    return Ok(());
+                }
+                gathered.since = now;
+                std::mem::take(&mut gathered.lines)
+            };
+            self.write(due).await
+        })
+    }
+
+    fn count(&self, usage: ApiUsage) {
+        self.gathered().usage += usage;
+    }
+}

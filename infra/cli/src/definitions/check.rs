@@ -1,0 +1,137 @@
+//! `penstock check`: every mistake in every file, at once.
+
+use std::path::{Path, PathBuf};
+
+use penstock_columnar::mapping::Mapping;
+use penstock_columnar::unload;
+use penstock_model::connector::Connector;
+use penstock_model::definition::{Complete, Connection, Problem, Sync, Unload};
+use penstock_model::port::OpenObjects;
+use penstock_model::unload::Column;
+
+use super::project::{Mistake, Project, Sourced};
+
+/// A sync and what it refers to, all of it sound.
+#[derive(Debug)]
+pub struct CheckedSync {
+    /// The sync.
+    pub sync: Sourced<Sync>,
+    /// Its unload.
+    pub unload: Sourced<Unload>,
+    /// Its connection.
+    pub connection: Sourced<Connection>,
+    /// The connection's connector.
+    pub connector: Connector,
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// The syncs without a mistake.
+    pub syncs: Vec<CheckedSync>,
+    /// Every mistake, by file and line.
+    pub mistakes: Vec<Mistake>,
+    /// What could not be checked, and why.
+    pub notes: Vec<String>,
+}
+
+/// Checks files and all that they refer to. The unload's own columns are looked at if it can be reached.
+pub async fn check(files: &[PathBuf], unloads: &dyn OpenObjects) -> Checked {
+    let mut project = Project::default();
+    for file in files {
+        project.read(file);
+    }
+    project.resolve_references();
+    let mut checked = Checked { mistakes: std::mem::take(&mut project.mistakes), ..Checked::default() };
+    for connector in project.connectors.values() {
+        let problems = connector.definition.validate();
+        checked.mistakes.extend(problems.iter().map(|problem| connector.mistake(problem)));
+    }
+    for connection in project.connections.values() {
+        match Project::connector(connection) {
+            Ok(connector) => checked.mistakes.extend(connection_mistakes(connection, &connector)),
+            Err(mistakes) => checked.mistakes.extend(mistakes),
+        }
+    }
+    for sync in project.syncs.values() {
+        check_sync(sync, &project, unloads, &mut checked).await;
+    }
+    checked.mistakes.sort();
+    checked.mistakes.dedup();
+    checked
+}
+
+fn connection_mistakes(connection: &Sourced<Connection>, connector: &Connector) -> Vec<Mistake> {
+    connector.check_connection(&connection.definition).iter().map(|problem| connection.mistake(problem)).collect()
+}
+
+async fn check_sync(sync: &Sourced<Sync>, project: &Project, unloads: &dyn OpenObjects, checked: &mut Checked) {
+    let unload = project.unloads.get(&sync.definition.unload);
+    let connection = project.connections.get(&sync.definition.connection);
+    let mut missing = |pointer: &str, what: &str, name: &str, folder: &str| {
+        // A file that is there but wrong has its own mistakes already.
+        let known_wrong = checked.mistakes.iter().any(|mistake| mistake.file.file_stem().is_some_and(|stem| stem == name));
+        if !known_wrong {
+            let message = format!("there is no {what} {name}: looked for {folder}/{name}.yaml and {name}.yaml beside the sync");
+            checked.mistakes.push(sync.mistake(&Problem::at(pointer, message)));
+        }
+    };
+    if unload.is_none() {
+        missing("/unload", "unload", &sync.definition.unload, "unloads");
+    }
+    if connection.is_none() {
+        missing("/connection", "connection", &sync.definition.connection, "connections");
+    }
+    let (Some(unload), Some(connection)) = (unload, connection) else { return };
+    let Ok(connector) = Project::connector(connection) else { return };
+    let columns = match columns(unload, unloads).await {
+        Ok(columns) => Some(columns),
+        Err(why) => {
+            checked.notes.push(format!("sync {}: its columns were not checked: {why}", sync.name));
+            None
+        }
+    };
+    let mut problems = match Mapping::compile(
+        &sync.definition,
+        columns.as_deref(),
+        &connector.capabilities(&sync.definition.object),
+    ) {
+        Ok(mapping) => mapping.run_tests(&sync.definition.tests),
+        Err(problems) => problems,
+    };
+    problems.extend(connector.check_sync(&sync.definition));
+    if let Some(columns) = &columns {
+        let lacks = |key: &&String| !columns.iter().any(|column| column.name.eq_ignore_ascii_case(key));
+        for key in unload.definition.primary_key.iter().filter(lacks) {
+            let message = format!("the unload has no column {key}");
+            checked.mistakes.push(unload.mistake(&Problem::at("/primary_key", message)));
+        }
+    }
+    if problems.is_empty() {
+        checked.syncs.push(CheckedSync {
+            sync: sync.clone(),
+            unload: unload.clone(),
+            connection: connection.clone(),
+            connector,
+        });
+    }
+    checked.mistakes.extend(problems.iter().map(|problem| sync.mistake(problem)));
+}
+
+async fn columns(unload: &Sourced<Unload>, unloads: &dyn OpenObjects) -> Result<Vec<Column>, String> {
+    let location = absolute(&unload.file, &unload.definition.location);
+    let complete: Complete = unload.definition.complete;
+    let found = unload::discover(unloads, &location, complete).await.map_err(|error| error.to_string())?;
+    unload::with_zone(found.columns, unload.definition.naive_timestamps.as_deref()).map_err(|error| error.to_string())
+}
+
+/// A location as runs need it: folders relative to the definition's file become absolute.
+#[must_use]
+pub fn absolute(file: &Path, location: &str) -> String {
+    if location.contains("://") {
+        return location.to_owned();
+    }
+    let beside = file.parent().unwrap_or(Path::new("."));
+    let path = beside.join(location);
+    std::path::absolute(&path).unwrap_or(path).to_string_lossy().into_owned()
+}

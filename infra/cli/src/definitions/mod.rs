@@ -1,0 +1,9 @@
+//! What users write: read with positions, checked against the schemas, and resolved.
+
+pub mod check;
+pub mod project;
+pub mod schema;
+pub mod yaml;
+
+pub use project::{Mistake, Project, Sourced};
+pub use schema::Kind;

@@ -1,0 +1,358 @@
+//! Checks a sync's match, fields and removals, and compiles them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use penstock_model::connector::{Capabilities, ValueStyle};
+use penstock_model::definition::{
+    Field, FieldDetails, Mode, OnRemoved, OnRemovedWord, Problem, Scope, Sync, Write, pointer_part,
+};
+use penstock_model::operation::OperationKind;
+use penstock_model::unload::{Column, ColumnType};
+
+use super::convert::Target;
+use super::tree::Node;
+use super::{FieldPlan, Mapping, MatchField, Removal, Source, expression, fixed, json, mapping_hash};
+
+impl Mapping {
+    /// Checks and compiles a sync's mapping. `columns` are all of the unload's; without them (no unload at hand) the
+    /// names of columns are taken as they are.
+    ///
+    /// # Errors
+    /// All that is wrong, each with a JSON pointer into the sync.
+    pub fn compile(sync: &Sync, columns: Option<&[Column]>, capabilities: &Capabilities) -> Result<Self, Vec<Problem>> {
+        let mut compiler = Compiler { columns, style: capabilities.values, used: BTreeSet::new(), problems: Vec::new() };
+        compiler.operation(sync, capabilities);
+        let matched = compiler.matched(sync);
+        let drafts: Vec<(String, Draft)> = sync
+            .fields
+            .iter()
+            .filter(|(name, _)| !sync.matched.contains_key(*name))
+            .filter_map(|(name, field)| Some((name.clone(), compiler.field(name, field)?)))
+            .collect();
+        // A match field that is also listed is sent as match; what is wrong with it is said all the same.
+        for (name, field) in sync.fields.iter().filter(|(name, _)| sync.matched.contains_key(*name)) {
+            compiler.field(name, field);
+        }
+        let tree = compiler.tree(drafts.iter().map(|(name, _)| name.as_str()), "/fields");
+        let removal = compiler.removal(sync, capabilities);
+        if !compiler.problems.is_empty() {
+            return Err(compiler.problems);
+        }
+        let columns: Vec<String> = compiler.used.into_iter().collect();
+        let index = |name: &String| columns.binary_search(name).unwrap_or_default();
+        let matched = matched
+            .into_iter()
+            .map(|(name, column)| MatchField { key: json::key_of(&name), name, column: index(&column) })
+            .collect();
+        let fields = drafts.into_iter().map(|(name, draft)| FieldPlan {
+            name,
+            source: match draft.source {
+                DraftSource::Column(column) => Source::Column(index(&column)),
+                DraftSource::Constant(json) => Source::Constant(json),
+                DraftSource::Expression(source, names) => {
+                    let names = names.into_iter().map(|(name, column)| (name, index(&column))).collect();
+                    Source::Expression(source, names)
+                }
+            },
+            target: draft.target,
+            on_null: draft.on_null,
+        });
+        Ok(Self {
+            style: capabilities.values,
+            mode: sync.mode,
+            matched,
+            fields: fields.collect(),
+            tree,
+            removal,
+            hash: mapping_hash(sync),
+            columns,
+        })
+    }
+}
+
+/// A field whose columns have no index yet.
+struct Draft {
+    source: DraftSource,
+    target: Option<Target>,
+    on_null: penstock_model::definition::OnNull,
+}
+
+enum DraftSource {
+    Column(String),
+    Expression(expression::Source, Vec<(String, String)>),
+    Constant(String),
+}
+
+struct Compiler<'a> {
+    columns: Option<&'a [Column]>,
+    style: ValueStyle,
+    used: BTreeSet<String>,
+    problems: Vec<Problem>,
+}
+
+impl Compiler<'_> {
+    fn problem(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem::at(pointer, message));
+    }
+
+    /// Notes that a column is used; gives its lower-case name, or notes that there is no such column.
+    fn column(&mut self, name: &str, pointer: &str) -> Option<String> {
+        let lower = name.to_lowercase();
+        if let Some(columns) = self.columns
+            && !columns.iter().any(|column| column.name.to_lowercase() == lower)
+        {
+            let hint = match nearest(&lower, columns) {
+                Some(nearest) => format!("; did you mean `{nearest}`?"),
+                None => String::new(),
+            };
+            self.problem(pointer, format!("the unload has no column `{name}`{hint}"));
+            return None;
+        }
+        self.used.insert(lower.clone());
+        Some(lower)
+    }
+
+    fn operation(&mut self, sync: &Sync, capabilities: &Capabilities) {
+        let needed = match sync.mode {
+            Mode::Upsert => OperationKind::Upsert,
+            Mode::CreateOnly => OperationKind::Create,
+            Mode::UpdateOnly => OperationKind::Update,
+            Mode::Append => OperationKind::Append,
+        };
+        self.require(needed, "/mode", capabilities);
+    }
+
+    fn require(&mut self, kind: OperationKind, pointer: &str, capabilities: &Capabilities) {
+        if !capabilities.operations.contains_key(&kind) {
+            let known: Vec<&str> = capabilities.operations.keys().map(|kind| word(*kind)).collect();
+            self.problem(
+                pointer,
+                format!("this destination has no operation `{}`; it has {}", word(kind), known.join(", ")),
+            );
+        }
+    }
+
+    fn matched(&mut self, sync: &Sync) -> Vec<(String, String)> {
+        if sync.matched.is_empty() && sync.mode != Mode::Append {
+            self.problem(
+                "/match",
+                "say which fields identify a record, and the columns that fill them, such as `match: { email: email }`",
+            );
+        }
+        let mut matched = Vec::new();
+        for (name, column) in &sync.matched {
+            let pointer = format!("/match/{}", pointer_part(name));
+            let Some(lower) = self.column(column, &pointer) else {
+                continue;
+            };
+            let kind = self.columns.and_then(|columns| columns.iter().find(|column| column.name.to_lowercase() == lower));
+            if kind.is_some_and(|column| is_nested(&column.kind)) {
+                self.problem(pointer, format!("column `{column}` holds lists or objects, which can't identify a record"));
+                continue;
+            }
+            matched.push((name.clone(), lower));
+        }
+        matched
+    }
+
+    fn field(&mut self, name: &str, field: &Field) -> Option<Draft> {
+        let pointer = format!("/fields/{}", pointer_part(name));
+        let details = field.details();
+        let before = self.problems.len();
+        if details.write == Some(Write::IfEmpty) {
+            self.problem(format!("{pointer}/write"), "this destination can't tell whether a field is empty");
+        }
+        if details.lookup.is_some() {
+            self.problem(format!("{pointer}/lookup"), "this destination can't look records up");
+        }
+        if details.on_missing.is_some() && details.lookup.is_none() {
+            self.problem(format!("{pointer}/on_missing"), "`on_missing` goes with `lookup`");
+        }
+        let target = match details.to.as_deref().map(Target::parse) {
+            Some(Ok(target)) => Some(target),
+            Some(Err(message)) => {
+                self.problem(format!("{pointer}/type"), message);
+                None
+            }
+            None => None,
+        };
+        let source = self.source(&pointer, field, &details);
+        (self.problems.len() == before).then_some(())?;
+        Some(Draft { source: source?, target, on_null: details.on_null.unwrap_or_default() })
+    }
+
+    fn source(&mut self, pointer: &str, field: &Field, details: &FieldDetails) -> Option<DraftSource> {
+        let given: Vec<&str> = [
+            ("column", details.column.is_some()),
+            ("expression", details.expression.is_some()),
+            ("constant", details.constant.is_some()),
+            ("lookup", details.lookup.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, given)| given.then_some(name))
+        .collect();
+        if given.len() != 1 {
+            let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
+            self.problem(pointer, format!("give exactly one of column, expression, constant and lookup, not {found}"));
+            return None;
+        }
+        if let Some(column) = &details.column {
+            let pointer = match field {
+                Field::Column(_) => pointer.to_owned(),
+                Field::Details(_) => format!("{pointer}/column"),
+            };
+            return self.column(column, &pointer).map(DraftSource::Column);
+        }
+        if let Some(template) = &details.expression {
+            return self.expression(&format!("{pointer}/expression"), template);
+        }
+        let constant = details.constant.as_ref()?;
+        if details.to.is_some() {
+            self.problem(format!("{pointer}/type"), "a constant is sent as it is written: it has no `type`");
+        }
+        Some(DraftSource::Constant(fixed::constant(constant, self.style)))
+    }
+
+    fn expression(&mut self, pointer: &str, template: &str) -> Option<DraftSource> {
+        let source = match expression::Source::check(template) {
+            Ok(source) => source,
+            Err(problems) => {
+                for message in problems {
+                    self.problem(pointer, message);
+                }
+                return None;
+            }
+        };
+        let mut names = Vec::new();
+        let mut known = true;
+        for name in &source.names {
+            match self.column(name, pointer) {
+                Some(column) => names.push((name.clone(), column)),
+                None => known = false,
+            }
+        }
+        known.then_some(DraftSource::Expression(source, names))
+    }
+
+    /// The object that field names make; conflicts are noted below `pointer`.
+    fn tree<'n>(&mut self, names: impl Iterator<Item = &'n str>, pointer: &str) -> Node {
+        let names: Vec<&str> = names.collect();
+        match Node::of(names.iter().copied().enumerate()) {
+            Ok(node) => node,
+            Err(conflicts) => {
+                for (index, message) in conflicts {
+                    let name = names.get(index).copied().unwrap_or_default();
+                    self.problem(format!("{pointer}/{}", pointer_part(name)), message);
+                }
+                Node::Object(Vec::new())
+            }
+        }
+    }
+
+    fn removal(&mut self, sync: &Sync, capabilities: &Capabilities) -> Option<Removal> {
+        let (kind, scope, pointer) = match &sync.on_removed {
+            OnRemoved::Word(OnRemovedWord::Nothing) => return None,
+            OnRemoved::Word(OnRemovedWord::Delete) => (OperationKind::Delete, Scope::Ours, "/on_removed"),
+            OnRemoved::Word(OnRemovedWord::Archive) => (OperationKind::Archive, Scope::Ours, "/on_removed"),
+            OnRemoved::Delete { delete } => (OperationKind::Delete, *delete, "/on_removed/delete"),
+            OnRemoved::Archive { archive } => (OperationKind::Archive, *archive, "/on_removed/archive"),
+            // What is emptied was written by this sync, and nothing is created: any record will do.
+            OnRemoved::Clear { .. } => (OperationKind::Clear, Scope::Any, "/on_removed/clear"),
+        };
+        if sync.mode == Mode::Append {
+            self.problem(pointer, "`append` compares nothing, so that no row is ever found to be removed");
+        }
+        self.require(kind, pointer, capabilities);
+        let fields = match &sync.on_removed {
+            OnRemoved::Clear { clear } => self.cleared(sync, clear),
+            OnRemoved::Word(_) | OnRemoved::Delete { .. } | OnRemoved::Archive { .. } => "{}".to_owned(),
+        };
+        let needs_id = capabilities.operations.get(&kind).is_some_and(|capability| capability.needs_id);
+        Some(Removal { kind, scope, needs_id, fields })
+    }
+
+    /// The fields to empty, as a JSON object.
+    fn cleared(&mut self, sync: &Sync, clear: &[String]) -> String {
+        if clear.is_empty() {
+            self.problem("/on_removed/clear", "name the fields to empty");
+        }
+        let before = self.problems.len();
+        for (index, name) in clear.iter().enumerate() {
+            let pointer = format!("/on_removed/clear/{index}");
+            if sync.matched.contains_key(name) {
+                self.problem(pointer, format!("`{name}` identifies the record and can't be emptied"));
+            } else if !sync.fields.contains_key(name) {
+                self.problem(pointer, format!("`{name}` is none of the sync's fields"));
+            }
+        }
+        if self.problems.len() > before {
+            return String::new();
+        }
+        let names: BTreeSet<&str> = clear.iter().map(String::as_str).collect();
+        let node = self.tree(names.into_iter(), "/on_removed/clear");
+        let mut out = String::new();
+        let null = fixed::constant(&serde_json::Value::Null, self.style);
+        let mut leaf = |out: &mut String, _: usize| {
+            out.push_str(&null);
+            Ok::<bool, std::convert::Infallible>(true)
+        };
+        match node.write(&mut out, &mut leaf) {
+            Ok(_) => out,
+            Err(never) => match never {},
+        }
+    }
+}
+
+fn is_nested(kind: &ColumnType) -> bool {
+    match kind {
+        ColumnType::List(_) | ColumnType::Struct(_) | ColumnType::Map(_) => true,
+        ColumnType::Bool
+        | ColumnType::Int
+        | ColumnType::Decimal { .. }
+        | ColumnType::Float
+        | ColumnType::Text
+        | ColumnType::Binary
+        | ColumnType::Uuid
+        | ColumnType::Date
+        | ColumnType::Time
+        | ColumnType::Instant
+        | ColumnType::Naive
+        | ColumnType::Null => false,
+    }
+}
+
+/// An operation's name as it is written elsewhere.
+fn word(kind: OperationKind) -> &'static str {
+    match kind {
+        OperationKind::Upsert => "upsert",
+        OperationKind::Create => "create",
+        OperationKind::Update => "update",
+        OperationKind::Delete => "delete",
+        OperationKind::Archive => "archive",
+        OperationKind::Clear => "clear",
+        OperationKind::Append => "append",
+    }
+}
+
+/// The column whose name is most like this one, if any is much like it.
+fn nearest<'a>(name: &str, columns: &'a [Column]) -> Option<&'a str> {
+    let allowed = (name.chars().count() / 3).max(1);
+    let distances: BTreeMap<(usize, &str), ()> =
+        columns.iter().map(|column| ((distance(name, &column.name.to_lowercase()), column.name.as_str()), ())).collect();
+    distances.keys().next().filter(|(distance, _)| *distance <= allowed).map(|(_, name)| *name)
+}
+
+/// How many letters have to be changed, added or left out (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut next = vec![index + 1];
+        for ((above, pair), target) in row.iter().skip(1).zip(&row).zip(&other) {
+            let left = next.last().copied().unwrap_or_default();
+            next.push((above + 1).min(left + 1).min(pair + usize::from(letter != *target)));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}

@@ -1,0 +1,173 @@
+//! JSON that does not come from a row: constants, keys, and match values of removed rows.
+
+use std::borrow::Cow;
+
+use arrow::datatypes::i256;
+use penstock_model::connector::ValueStyle;
+use penstock_model::key::{KeyDamaged, KeyValue};
+use penstock_model::unload::{Column, ColumnType};
+use penstock_model::Key;
+use serde_json::Value;
+
+use super::Mapping;
+use super::cells::Cell;
+use super::json::{key_of, push_text};
+use super::value::push_value;
+
+/// A constant in the destination's style.
+pub(super) fn constant(value: &Value, style: ValueStyle) -> String {
+    let mut out = String::new();
+    match (style, value) {
+        (ValueStyle::Json, _) => push_canonical(&mut out, value),
+        (ValueStyle::Text, Value::String(text)) => push_text(&mut out, text),
+        (ValueStyle::Text, Value::Null) => out.push_str("\"\""),
+        (ValueStyle::Text, Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            let mut json = String::new();
+            push_canonical(&mut json, value);
+            push_text(&mut out, &json);
+        }
+    }
+    out
+}
+
+/// Appends JSON with the keys of its objects sorted, so that it is the same in every build.
+pub(super) fn push_canonical(out: &mut String, value: &Value) {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => out.push_str(&value.to_string()),
+        Value::String(text) => push_text(out, text),
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                push_canonical(out, item);
+            }
+            out.push(']');
+        }
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by_key(|(name, _)| *name);
+            out.push('{');
+            for (index, (name, member)) in members.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                out.push_str(&key_of(name));
+                push_canonical(out, member);
+            }
+            out.push('}');
+        }
+    }
+}
+
+/// A key's columns and values as a JSON object, for people.
+///
+/// # Errors
+/// [`KeyDamaged`] if the key's bytes are no key.
+pub(crate) fn key_object(key: &Key, columns: &[Column]) -> Result<String, KeyDamaged> {
+    let values = key.values()?;
+    let mut out = String::from("{");
+    for (index, (column, value)) in columns.iter().zip(&values).enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        out.push_str(&key_of(&column.name));
+        push_value(&mut out, &key_cell(value, &column.kind), ValueStyle::Json);
+    }
+    out.push('}');
+    Ok(out)
+}
+
+/// The match object from a key, spelt as from the row itself. `None` if a match column is no key column, or the
+/// key has no value for it.
+///
+/// # Errors
+/// [`KeyDamaged`] if the key's bytes are no key.
+pub(crate) fn match_from_key(
+    mapping: &Mapping,
+    key: &Key,
+    columns: &[Column],
+) -> Result<Option<String>, KeyDamaged> {
+    let values = key.values()?;
+    let mut out = String::from("{");
+    for (index, field) in mapping.matched.iter().enumerate() {
+        let wanted = mapping.columns.get(field.column);
+        let found = columns.iter().zip(&values).find(|(column, _)| Some(&column.name.to_lowercase()) == wanted);
+        let Some((column, value)) = found else {
+            return Ok(None);
+        };
+        if index > 0 {
+            out.push(',');
+        }
+        out.push_str(&field.key);
+        push_value(&mut out, &key_cell(value, &column.kind), mapping.style);
+    }
+    out.push('}');
+    Ok((!mapping.matched.is_empty()).then_some(out))
+}
+
+/// A key's value as the column's cell: its canonical form has dropped trailing zeros and the like.
+fn key_cell<'a>(value: &'a KeyValue, kind: &ColumnType) -> Cell<'a> {
+    match value {
+        KeyValue::Null => Cell::Null,
+        KeyValue::Bool(value) => Cell::Bool(*value),
+        KeyValue::Int(value) => match kind {
+            ColumnType::Decimal { scale } => Cell::Decimal(i256::from_i128(*value), 0, scale.max(&0).unsigned_abs()),
+            ColumnType::Bool
+            | ColumnType::Int
+            | ColumnType::Float
+            | ColumnType::Text
+            | ColumnType::Binary
+            | ColumnType::Uuid
+            | ColumnType::Date
+            | ColumnType::Time
+            | ColumnType::Instant
+            | ColumnType::Naive
+            | ColumnType::List(_)
+            | ColumnType::Struct(_)
+            | ColumnType::Map(_)
+            | ColumnType::Null => Cell::Int(*value),
+        },
+        KeyValue::Decimal(text) => decimal_cell(text, kind),
+        KeyValue::Text(text) => Cell::Text(Cow::Borrowed(text)),
+        KeyValue::Bytes(bytes) => match (kind, <[u8; 16]>::try_from(bytes.as_slice())) {
+            (ColumnType::Uuid, Ok(uuid)) => Cell::Uuid(uuid),
+            (_, _) => Cell::Bytes(bytes),
+        },
+        KeyValue::Date(days) => Cell::Date((*days).into()),
+        KeyValue::Time(nanos) => {
+            let nanos = nanos.rem_euclid(86_400_000_000_000);
+            Cell::Time((nanos / 1_000_000_000).unsigned_abs(), u32::try_from(nanos % 1_000_000_000).unwrap_or_default())
+        }
+        KeyValue::Instant(nanos) => {
+            let (seconds, nanos) = split(*nanos);
+            Cell::Instant(seconds, nanos)
+        }
+        KeyValue::Naive(nanos) => {
+            let (seconds, nanos) = split(*nanos);
+            Cell::Naive(seconds, nanos)
+        }
+        KeyValue::Float(value) => Cell::Float(*value),
+    }
+}
+
+/// `-1.05` with the column's zeros put back; a whole number beyond 128 bits stays a number.
+fn decimal_cell<'a>(text: &'a str, kind: &ColumnType) -> Cell<'a> {
+    let digits = super::convert::Digits::parse(text);
+    match (digits, kind) {
+        (Some(digits), ColumnType::Decimal { scale }) => {
+            Cell::Text(Cow::Owned(digits.text(usize::from(scale.max(&0).unsigned_abs()))))
+        }
+        (Some(digits), _) if !text.contains('.') => Cell::Number(digits.text(0)),
+        (_, _) => Cell::Text(Cow::Borrowed(text)),
+    }
+}
+
+fn split(nanos: i128) -> (i64, u32) {
+    let second = 1_000_000_000;
+    (
+        i64::try_from(nanos.div_euclid(second)).unwrap_or_default(),
+        u32::try_from(nanos.rem_euclid(second)).unwrap_or_default(),
+    )
+}

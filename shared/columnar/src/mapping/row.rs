@@ -1,0 +1,205 @@
+//! One row, from its arrays to the JSON of its operation.
+
+use arrow::record_batch::RecordBatch;
+use minijinja::Environment;
+use penstock_model::definition::OnNull;
+use penstock_model::unload::{Column, ColumnType};
+
+use super::cells::{Cell, Cells};
+use super::convert::Refusal;
+use super::expression::Compiled;
+use super::value::push_value;
+use super::{FieldPlan, Mapping, Source};
+
+/// A batch lacks a column that the mapping uses, or holds one of a type that can't be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("column {name} can't be mapped: the unload's file lacks it, or its type can't be sent")]
+pub struct UnknownColumn {
+    /// The column, lower case.
+    pub name: String,
+}
+
+/// What came of a row.
+#[cfg_attr(test, derive(Debug, PartialEq))]
+pub(crate) struct Mapped {
+    /// The match fields as a JSON object.
+    pub(crate) matched: String,
+    /// The other fields as a JSON object.
+    pub(crate) fields: String,
+    /// Whether there is any field to send.
+    pub(crate) anything: bool,
+}
+
+/// Why a row can't be mapped. Holds nothing of its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    /// A short code.
+    pub(crate) code: &'static str,
+    /// What is wrong.
+    pub(crate) message: String,
+    /// The field at fault.
+    pub(crate) field: String,
+}
+
+/// A mapping's expressions, compiled for a stretch of rows; one for each field, in order.
+pub(crate) struct Expressions<'e, 's>(Vec<Option<Compiled<'e, 's>>>);
+
+impl Mapping {
+    /// Compiles the expressions. `engine` is [`expressions`].
+    pub(crate) fn expressions<'e, 's>(&'s self, engine: &'e Environment<'s>) -> Expressions<'e, 's> {
+        let compiled = self.fields.iter().map(|field| match &field.source {
+            // One that does not compile was refused when the mapping was checked; here its rows would be rejected.
+            Source::Expression(source, _) => source.compile(engine).ok(),
+            Source::Column(_) | Source::Constant(_) => None,
+        });
+        Expressions(compiled.collect())
+    }
+
+    /// Makes a batch's rows ready to be mapped. Columns are found by name, without regard to case; `columns` gives
+    /// their logical types.
+    ///
+    /// # Errors
+    /// [`UnknownColumn`] if one that is needed is missing, or can't be sent.
+    pub(crate) fn rows<'m, 'e, 's>(
+        &'m self,
+        expressions: &'m Expressions<'e, 's>,
+        batch: &RecordBatch,
+        columns: &[Column],
+    ) -> Result<Rows<'m, 'e, 's>, UnknownColumn> {
+        let schema = batch.schema();
+        let mut cells = Vec::with_capacity(self.columns.len());
+        for name in &self.columns {
+            let kind = columns.iter().find(|column| column.name.to_lowercase() == *name).map(|column| &column.kind);
+            let array = schema.fields().iter().zip(batch.columns()).find(|(field, _)| field.name().to_lowercase() == *name);
+            let ready = array.and_then(|(_, array)| Cells::new(array, kind.unwrap_or(&ColumnType::Null)));
+            cells.push(ready.ok_or_else(|| UnknownColumn { name: name.clone() })?);
+        }
+        Ok(Rows { mapping: self, expressions, cells })
+    }
+}
+
+/// The environment that expressions are compiled in.
+pub(crate) fn expressions<'s>() -> Environment<'s> {
+    super::expression::engine()
+}
+
+/// A batch's rows, ready to be mapped.
+pub(crate) struct Rows<'m, 'e, 's> {
+    pub(super) mapping: &'m Mapping,
+    pub(super) expressions: &'m Expressions<'e, 's>,
+    pub(super) cells: Vec<Cells>,
+}
+
+impl Rows<'_, '_, '_> {
+    /// Maps the row of this number within the batch.
+    ///
+    /// # Errors
+    /// [`Rejection`] for a row that can't be sent as it is.
+    pub(crate) fn map(&self, row: usize) -> Result<Mapped, Rejection> {
+        let matched = self.matched(row)?;
+        let mut fields = String::with_capacity(self.mapping.fields.len() * 32);
+        let mut leaf = |out: &mut String, index: usize| self.push_field(out, index, row);
+        let anything = self.mapping.tree.write(&mut fields, &mut leaf)?;
+        if !anything {
+            fields.push_str("{}");
+        }
+        Ok(Mapped { matched, fields, anything })
+    }
+
+    fn matched(&self, row: usize) -> Result<String, Rejection> {
+        let mut out = String::from("{");
+        for (index, field) in self.mapping.matched.iter().enumerate() {
+            let cell = self.cells.get(field.column).map_or(Cell::Null, |cells| cells.at(row));
+            let empty = match &cell {
+                Cell::Null => true,
+                Cell::Text(text) => text.trim().is_empty(),
+                Cell::Bool(_)
+                | Cell::Int(_)
+                | Cell::Decimal(..)
+                | Cell::Float32(_)
+                | Cell::Float(_)
+                | Cell::Bytes(_)
+                | Cell::Uuid(_)
+                | Cell::Date(_)
+                | Cell::Time(..)
+                | Cell::Instant(..)
+                | Cell::Naive(..)
+                | Cell::Number(_)
+                | Cell::Json(_)
+                | Cell::List(..)
+                | Cell::Struct(..)
+                | Cell::Map(..) => false,
+            };
+            if empty {
+                let column = self.column_name(field.column);
+                return Err(Rejection {
+                    code: "match_empty",
+                    message: format!("column {column} is empty, so that the record can't be found"),
+                    field: field.name.clone(),
+                });
+            }
+            if index > 0 {
+                out.push(',');
+            }
+            out.push_str(&field.key);
+            push_value(&mut out, &cell, self.mapping.style);
+        }
+        out.push('}');
+        Ok(out)
+    }
+
+    /// Appends a field's value; false if the field is not sent.
+    pub(super) fn push_field(&self, out: &mut String, index: usize, row: usize) -> Result<bool, Rejection> {
+        let Some(field) = self.mapping.fields.get(index) else {
+            return Ok(false);
+        };
+        let refused = |refusal| self.rejection(field, refusal);
+        let cell = match &field.source {
+            Source::Constant(json) => {
+                out.push_str(json);
+                return Ok(true);
+            }
+            Source::Column(column) => self.cells.get(*column).map_or(Cell::Null, |cells| cells.at(row)),
+            Source::Expression(_, names) => {
+                let Some(Some(compiled)) = self.expressions.0.get(index) else {
+                    return Err(refused(super::expression::FAILED));
+                };
+                let columns: Vec<(&str, &Cells)> = names
+                    .iter()
+                    .filter_map(|(name, column)| self.cells.get(*column).map(|cells| (name.as_str(), cells)))
+                    .collect();
+                compiled.evaluate(row, &columns).map_err(refused)?
+            }
+        };
+        let cell = match field.target {
+            Some(target) => target.convert(cell).map_err(refused)?,
+            None => cell,
+        };
+        if matches!(cell, Cell::Null) && field.on_null == OnNull::Skip {
+            return Ok(false);
+        }
+        push_value(out, &cell, self.mapping.style);
+        Ok(true)
+    }
+
+    /// The cell of a match field, for samples.
+    pub(super) fn push_match(&self, out: &mut String, index: usize, row: usize) {
+        if let Some(field) = self.mapping.matched.get(index) {
+            let cell = self.cells.get(field.column).map_or(Cell::Null, |cells| cells.at(row));
+            push_value(out, &cell, self.mapping.style);
+        }
+    }
+
+    fn column_name(&self, column: usize) -> &str {
+        self.mapping.columns.get(column).map_or("", String::as_str)
+    }
+
+    fn rejection(&self, field: &FieldPlan, refusal: Refusal) -> Rejection {
+        let subject = match &field.source {
+            Source::Column(column) => format!("column {}", self.column_name(*column)),
+            Source::Expression(..) => "the expression".to_owned(),
+            Source::Constant(_) => "the constant".to_owned(),
+        };
+        Rejection { code: refusal.code, message: format!("{subject} {}", refusal.what), field: field.name.clone() }
+    }
+}

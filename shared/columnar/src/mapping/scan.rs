@@ -1,0 +1,162 @@
+//! What can be seen of a template without running it: Jinja looks filters and tests up only when a row gets there.
+
+/// What a template consists of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Scan {
+    /// The expression, if the template is nothing but `{{ expression }}`.
+    pub(super) lone: Option<String>,
+    /// Names of filters.
+    pub(super) filters: Vec<String>,
+    /// Names of tests.
+    pub(super) tests: Vec<String>,
+    /// What would do harm unseen.
+    pub(super) problems: Vec<String>,
+}
+
+/// A part of the code between a template's braces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    Word(String),
+    Text,
+    Sign(char),
+}
+
+/// Looks a template over. One with bad syntax gives whatever could be seen of it.
+pub(super) fn scan(template: &str) -> Scan {
+    let mut scan = Scan::default();
+    let trimmed = template.trim();
+    let mut rest = trimmed;
+    while let Some(start) = rest.find('{') {
+        let (lead, tail) = rest.split_at(start);
+        let Some(kind) = tail.chars().nth(1).filter(|kind| matches!(kind, '{' | '%' | '#')) else {
+            rest = tail.get(1..).unwrap_or_default();
+            continue;
+        };
+        let inside = tail.get(2..).unwrap_or_default();
+        if kind == '#' {
+            rest = inside.split_once("#}").map_or("", |(_, after)| after);
+            continue;
+        }
+        let (length, tokens) = code(inside, if kind == '{' { "}}" } else { "%}" });
+        let after = inside.get(length + 2..).unwrap_or_default();
+        if kind == '{' && lead.is_empty() && after.is_empty() && rest.len() == trimmed.len() {
+            let expression = inside.get(..length).unwrap_or_default();
+            let expression = expression.strip_prefix(['-', '+']).unwrap_or(expression);
+            scan.lone = Some(expression.strip_suffix(['-', '+']).unwrap_or(expression).trim().to_owned());
+        }
+        scan.look(&tokens);
+        rest = after;
+    }
+    scan
+}
+
+impl Scan {
+    fn look(&mut self, tokens: &[Token]) {
+        let mut before: Option<&Token> = None;
+        for (index, token) in tokens.iter().enumerate() {
+            let following = |ahead: usize| tokens.get(index + ahead);
+            let object = index.checked_sub(2).and_then(|index| tokens.get(index));
+            match (before, token) {
+                (Some(Token::Sign('|')), Token::Word(name)) => self.filters.push(name.clone()),
+                (_, Token::Word(word)) if word == "is" => {
+                    let negated = matches!(following(1), Some(Token::Word(not)) if not == "not");
+                    if let Some(Token::Word(name)) = following(if negated { 2 } else { 1 }) {
+                        self.tests.push(name.clone());
+                    }
+                }
+                (Some(Token::Sign('.')), Token::Word(name))
+                    if following(1) == Some(&Token::Sign('(')) && object != Some(&Token::Word("loop".to_owned())) =>
+                {
+                    self.problems.push(format!("values have no method `{name}()`: use a filter, such as `| {name}`"));
+                }
+                (_, Token::Sign('~')) => self.problems.push(
+                    "`~` would write a null as the word None: write `{{ a }} {{ b }}` or `{{ [a, b] | join(' ') }}`, which leave nulls out"
+                        .to_owned(),
+                ),
+                (_, Token::Word(_) | Token::Text | Token::Sign(_)) => {}
+            }
+            before = Some(token);
+        }
+    }
+}
+
+/// The tokens up to `end`, and how many bytes they take.
+fn code(text: &str, end: &str) -> (usize, Vec<Token>) {
+    let mut tokens = Vec::new();
+    let mut characters = text.char_indices().peekable();
+    let mut depth = 0_usize;
+    while let Some((index, character)) = characters.next() {
+        if depth == 0 && text.get(index..).is_some_and(|rest| rest.starts_with(end)) {
+            return (index, tokens);
+        }
+        match character {
+            '"' | '\'' => {
+                while let Some((_, next)) = characters.next() {
+                    if next == '\\' {
+                        characters.next();
+                    } else if next == character {
+                        break;
+                    }
+                }
+                tokens.push(Token::Text);
+            }
+            letter if letter == '_' || letter.is_alphanumeric() => {
+                let mut word = String::from(letter);
+                while let Some((_, next)) = characters.next_if(|(_, next)| *next == '_' || next.is_alphanumeric()) {
+                    word.push(next);
+                }
+                tokens.push(Token::Word(word));
+            }
+            sign => {
+                match sign {
+                    '{' => depth += 1,
+                    '}' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                if !sign.is_whitespace() {
+                    tokens.push(Token::Sign(sign));
+                }
+            }
+        }
+    }
+    (text.len(), tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_expression_is_told_from_text() {
+        let cases = [
+            ("{{ email | trim }}", Some("email | trim")),
+            (" {{- a -}} ", Some("a")),
+            ("{{ -a }}", Some("-a")),
+            ("{{ {'a': {'b': 1}} }}", Some("{'a': {'b': 1}}")),
+            ("{{ '}}' }}", Some("'}}'")),
+            ("{{ a }}{{ b }}", None),
+            ("{{ a }} x", None),
+            ("x", None),
+            ("{% if a %}b{% endif %}", None),
+            ("{# note #}{{ a }}", None),
+        ];
+        for (template, lone) in cases {
+            assert_eq!(scan(template).lone.as_deref(), lone, "{template}");
+        }
+    }
+
+    #[test]
+    fn filters_tests_and_traps_are_seen() {
+        let seen = scan("{{ a | trim|lower }} | x ~ {% if b is not none and c is defined %}{{ 'a | b ~' }}{% endif %}");
+        assert_eq!(seen.filters, ["trim", "lower"]);
+        assert_eq!(seen.tests, ["none", "defined"]);
+        assert!(seen.problems.is_empty());
+        assert_eq!(scan("{{ a ~ b }}").problems.len(), 1);
+        assert_eq!(scan("{{ a.strip() }}").problems.len(), 1);
+        assert_eq!(scan("{{ a.b }}{{ (a.b) }}").problems.len(), 0);
+        assert_eq!(scan("{% for x in a %}{{ loop.cycle('a') }}{% endfor %}").problems.len(), 0);
+        for broken in ["{{ a", "{%", "{{", "{# ", "{{ 'x", "}}", "{{ 'x\\"] {
+            scan(broken);
+        }
+    }
+}

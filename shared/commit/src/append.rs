@@ -1,0 +1,83 @@
+//! `append`: which rows of which unload are still to be sent. There is no diff that would heal a gap.
+
+use penstock_model::operation::ChunkRange;
+use penstock_model::outcome::Outcome;
+use penstock_model::run_plan::RunPlan;
+use penstock_model::snapshot::{LedgerEntry, RowRange};
+
+use crate::chunk::ChunkResult;
+
+/// The ledger after this run: for each entry of the plan the rows that no chunk has settled.
+pub(crate) fn ledger(plan: &RunPlan, results: &[Unsettled]) -> Vec<LedgerEntry> {
+    plan.append
+        .iter()
+        .enumerate()
+        .filter_map(|(index, entry)| {
+            let mut pending: Vec<RowRange> =
+                results.iter().filter(|unsettled| unsettled.entry as usize == index).map(|u| u.rows).collect();
+            pending.sort_unstable();
+            (!pending.is_empty()).then(|| LedgerEntry {
+                unload: entry.unload.clone(),
+                splits: entry.splits.clone(),
+                pending: joined(&pending),
+            })
+        })
+        .collect()
+}
+
+/// Rows of a plan's append entry that were not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unsettled {
+    pub(crate) entry: u32,
+    pub(crate) rows: RowRange,
+}
+
+/// The rows of an append chunk that have no outcome: they were surely not sent, since what is sent has an intent.
+pub(crate) fn unsettled(result: &ChunkResult) -> Vec<Unsettled> {
+    let ChunkRange::Append { entry, rows } = result.chunk.range else { return Vec::new() };
+    let row = |n: usize| rows.from.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+    result
+        .outcomes
+        .iter()
+        .enumerate()
+        .filter(|(_, outcome)| match outcome {
+            None => true,
+            Some(
+                Outcome::Accepted { .. }
+                | Outcome::Skipped { .. }
+                | Outcome::Unknown { .. }
+                | Outcome::Rejected { .. }
+                | Outcome::DeadLettered { .. },
+            ) => false,
+        })
+        .map(|(n, _)| Unsettled { entry, rows: RowRange { split: rows.split, from: row(n), to: row(n) + 1 } })
+        .collect()
+}
+
+fn joined(sorted: &[RowRange]) -> Vec<RowRange> {
+    let mut ranges: Vec<RowRange> = Vec::new();
+    for range in sorted {
+        match ranges.last_mut() {
+            Some(last) if last.split == range.split && last.to >= range.from => last.to = last.to.max(range.to),
+            Some(_) | None => ranges.push(*range),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(split: u32, from: u32, to: u32) -> RowRange {
+        RowRange { split, from, to }
+    }
+
+    #[test]
+    fn neighbouring_rows_become_one_range() {
+        assert_eq!(
+            joined(&[range(0, 1, 2), range(0, 2, 3), range(0, 5, 6), range(1, 6, 7)]),
+            [range(0, 1, 3), range(0, 5, 6), range(1, 6, 7)]
+        );
+    }
+}

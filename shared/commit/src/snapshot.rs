@@ -1,0 +1,320 @@
+//! The next manifest, and the pointer swapped to it.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use penstock_model::contract::RunRef;
+use penstock_model::definition::Mode;
+use penstock_model::port::{Clock, Condition, ETag, Objects, Random};
+use penstock_model::report::{Counts, RejectionCount};
+use penstock_model::run_plan::{DiffMode, GateDecision, RunPlan, partition_of};
+use penstock_model::settle::settle;
+use penstock_model::snapshot::{
+    Disposition, Identity, OverlayEntry, OverlayFile, PartitionFile, Pointer, SNAPSHOT_VERSION, SnapshotManifest,
+};
+use penstock_model::{Failure, FailureName, layout};
+use penstock_store::{json, lines};
+
+use crate::chunk::ChunkResult;
+use crate::{append, chunk, dead_letters, identities};
+
+/// Chunks read at the same time.
+const CHUNKS_AT_ONCE: usize = 8;
+
+/// What a commit is given from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports<'a> {
+    /// The state's objects.
+    pub state: &'a dyn Objects,
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// For the nonce.
+    pub random: &'a dyn Random,
+}
+
+/// What a commit found and left.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Committed {
+    /// Rows, with what became of them.
+    pub counts: Counts,
+    /// Dead letters by code and field, most frequent first.
+    pub rejections: Vec<RejectionCount>,
+    /// Overlay entries (or rows of an append) that the next run sends again.
+    pub pending: u64,
+    /// Null counts per mapped column.
+    pub null_counts: BTreeMap<String, u64>,
+}
+
+/// The committed manifest of a sync and its pointer's version; `None` before the first commit.
+///
+/// # Errors
+/// `StorageUnavailable`, `ContractMismatch` if the state was written by a later version, `InvariantBroken` if the
+/// manifest is gone.
+pub async fn load_current(
+    state: &dyn Objects,
+    sync: &str,
+) -> Result<Option<(SnapshotManifest, Pointer, ETag)>, Failure> {
+    let keys = layout::SyncKeys { sync };
+    let Some((pointer, etag)) = json::get_json::<Pointer>(state, &keys.pointer()).await? else { return Ok(None) };
+    let (manifest, _) = json::get_json::<SnapshotManifest>(state, &pointer.manifest).await?.ok_or_else(|| {
+        Failure::new(
+            FailureName::InvariantBroken,
+            format!("snapshot manifest {} is gone though {} names it", pointer.manifest, keys.pointer()),
+        )
+    })?;
+    Ok(Some((manifest, pointer, etag)))
+}
+
+/// Commits what a run achieved: for every change either the destination agrees with the snapshot, or the overlay says
+/// what may differ. Does nothing but count if the run never reached gate, or sent nothing on purpose. Running it twice
+/// does no harm.
+///
+/// # Errors
+/// `Superseded` if another run has moved the snapshot since plan pinned it; `StorageUnavailable` and the like.
+pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failure> {
+    let keys = plan.run.keys();
+    let Some((gate, _)) = json::get_json::<GateDecision>(ports.state, &keys.gate()).await? else {
+        return Ok(Committed::default());
+    };
+    let mut committed = Committed {
+        counts: Counts {
+            read: gate.counts.read,
+            added: gate.counts.added,
+            changed: gate.counts.changed,
+            removed: gate.counts.removed,
+            unchanged: gate.counts.unchanged,
+            ..Counts::default()
+        },
+        null_counts: gate.null_counts.clone(),
+        ..Committed::default()
+    };
+    if plan.options.dry_run {
+        return Ok(committed);
+    }
+    let gathered = gather(ports.state, plan, &gate, &mut committed).await?;
+    let nonce = format!("{:016x}", ports.random.next());
+    let manifest = write_manifest(ports, plan, &gate, gathered, &nonce, &mut committed).await?;
+    let current = load_current(ports.state, &plan.run.sync).await?;
+    let already_ours = current.as_ref().is_some_and(|(_, pointer, _)| pointer.run == plan.run.run);
+    if !already_ours {
+        swap(ports.state, plan, manifest, nonce).await?;
+        sweep(ports.state, plan).await?;
+    }
+    Ok(committed)
+}
+
+/// What the chunks leave for the manifest.
+#[derive(Debug, Default)]
+struct Gathered {
+    overlay: Vec<OverlayEntry>,
+    identities: Vec<Identity>,
+    unsettled: Vec<append::Unsettled>,
+}
+
+async fn gather(
+    state: &dyn Objects,
+    plan: &RunPlan,
+    gate: &GateDecision,
+    committed: &mut Committed,
+) -> Result<Gathered, Failure> {
+    let mut gathered = Gathered::default();
+    let mut tally = dead_letters::Tally::new();
+    let mut chunks = stream::iter(&gate.chunks)
+        .map(|&listed| settle_chunk(state, plan, listed))
+        .buffered(CHUNKS_AT_ONCE);
+    while let Some(settled) = chunks.try_next().await? {
+        for outcome in settled.result.outcomes.iter().flatten() {
+            committed.counts.add(outcome);
+        }
+        for count in settled.rejections {
+            *tally.entry((count.code, count.field)).or_default() += count.rows;
+        }
+        gathered.unsettled.extend(append::unsettled(&settled.result));
+        gathered.overlay.extend(settled.overlay);
+        gathered.identities.extend(settled.identities);
+    }
+    committed.rejections =
+        tally.into_iter().map(|((code, field), rows)| RejectionCount { code, field, rows }).collect();
+    committed.rejections.sort_by(|a, b| b.rows.cmp(&a.rows));
+    Ok(gathered)
+}
+
+struct SettledChunk {
+    result: ChunkResult,
+    rejections: Vec<RejectionCount>,
+    overlay: Vec<OverlayEntry>,
+    identities: Vec<Identity>,
+}
+
+async fn settle_chunk(
+    state: &dyn Objects,
+    plan: &RunPlan,
+    listed: penstock_model::operation::Chunk,
+) -> Result<SettledChunk, Failure> {
+    let result = chunk::load(state, plan, listed).await?;
+    if result.is_settled() && !plan.remember {
+        return Ok(SettledChunk { result, rejections: Vec::new(), overlay: Vec::new(), identities: Vec::new() });
+    }
+    let changes = result.changes(state, plan).await?;
+    let rejections = dead_letters::write(state, plan, &result, &changes).await?;
+    let overlay = changes
+        .iter()
+        .zip(&result.outcomes)
+        .enumerate()
+        .filter_map(|(n, (change, outcome))| {
+            let repeat = result.repeat(plan, n);
+            settle(change, outcome.as_ref(), result.reached, repeat, plan.mapping_hash, &plan.run.run)
+        })
+        .collect();
+    let identities =
+        if plan.remember { identities::from_chunk(plan, &result, &changes) } else { Vec::new() };
+    Ok(SettledChunk { result, rejections, overlay, identities })
+}
+
+async fn write_manifest(
+    ports: Ports<'_>,
+    plan: &RunPlan,
+    gate: &GateDecision,
+    gathered: Gathered,
+    nonce: &str,
+    committed: &mut Committed,
+) -> Result<SnapshotManifest, Failure> {
+    let keys = plan.run.sync_keys();
+    let generation = plan.run.generation();
+    let is_append = plan.definition.sync.mode == Mode::Append;
+    let overlay = if is_append { Vec::new() } else { write_overlay(ports.state, plan, gathered.overlay, nonce).await? };
+    let ledger = append::ledger(plan, &gathered.unsettled);
+    committed.pending = overlay.iter().map(|file| file.pending).sum::<u64>() + gathered.unsettled.len() as u64;
+
+    let mut files: Vec<String> = plan.snapshot.iter().flat_map(|snapshot| snapshot.identities.clone()).collect();
+    if !gathered.identities.is_empty() {
+        files.push(write_identities(ports.state, plan, gathered.identities, nonce).await?);
+    }
+    let partitions = if is_append {
+        Vec::new()
+    } else {
+        (0..plan.partitions)
+            .map(|partition| PartitionFile { key: keys.snapshot_partition(&generation, partition), rows: 0 })
+            .collect()
+    };
+    // A replay leaves the snapshot as it was but for the replayed keys: it still comes from the old unload.
+    let unload = match (&plan.diff, &plan.snapshot) {
+        (DiffMode::Replay { .. }, Some(snapshot)) => snapshot.unload.clone(),
+        (DiffMode::Replay { .. } | DiffMode::Changes | DiffMode::Full | DiffMode::Baseline, _) => (&plan.unload).into(),
+    };
+    Ok(SnapshotManifest {
+        version: SNAPSHOT_VERSION,
+        sync: plan.run.sync.clone(),
+        run: plan.run.run.clone(),
+        generation,
+        binding: plan.definition.binding(),
+        unload,
+        key_columns: plan.key_columns.clone(),
+        hashed_columns: plan.hashed_columns.clone(),
+        mapping_hash: plan.mapping_hash,
+        partitions,
+        overlay,
+        identities: files,
+        null_counts: gate.null_counts.clone(),
+        rows: gate.counts.snapshot_rows,
+        ledger,
+        committed_at: ports.clock.now(),
+    })
+}
+
+async fn write_overlay(
+    state: &dyn Objects,
+    plan: &RunPlan,
+    entries: Vec<OverlayEntry>,
+    nonce: &str,
+) -> Result<Vec<OverlayFile>, Failure> {
+    let mut by_partition: BTreeMap<u32, Vec<OverlayEntry>> = BTreeMap::new();
+    for partition in 0..plan.partitions {
+        let carried: Option<Vec<OverlayEntry>> =
+            lines::read_lines(state, &plan.run.keys().carried_overlay(partition)).await?;
+        if let Some(carried) = carried.filter(|carried| !carried.is_empty()) {
+            by_partition.insert(partition, carried);
+        }
+    }
+    for entry in entries {
+        by_partition.entry(partition_of(entry.key.hash(), plan.partitions)).or_default().push(entry);
+    }
+    let mut files = Vec::new();
+    for (partition, mut entries) in by_partition {
+        entries.sort_by_cached_key(|entry| entry.key.hash());
+        let key = plan.run.sync_keys().overlay_partition(&plan.run.generation(), nonce, partition);
+        let pending = entries.iter().filter(|entry| entry.disposition == Disposition::Pending).count() as u64;
+        lines::put_lines(state, &key, &entries, Condition::Always).await?;
+        files.push(OverlayFile { key, partition, entries: entries.len() as u64, pending });
+    }
+    Ok(files)
+}
+
+async fn write_identities(
+    state: &dyn Objects,
+    plan: &RunPlan,
+    mut new: Vec<Identity>,
+    nonce: &str,
+) -> Result<String, Failure> {
+    new.sort_by_cached_key(|identity| identity.key.hash());
+    let key = plan.run.sync_keys().identity(&plan.run.generation(), nonce);
+    lines::put_lines(state, &key, &new, Condition::Always).await?;
+    Ok(key)
+}
+
+async fn swap(
+    state: &dyn Objects,
+    plan: &RunPlan,
+    mut manifest: SnapshotManifest,
+    nonce: String,
+) -> Result<(), Failure> {
+    let keys = plan.run.sync_keys();
+    if manifest.identities.len() > identities::MOST_FILES {
+        let all = identities::load(state, &manifest, |_| true).await?;
+        manifest.identities = vec![write_identities(state, plan, all.into_values().collect(), &nonce).await?];
+    }
+    let key = keys.manifest(&plan.run.generation(), &nonce);
+    json::put_json(state, &key, &manifest, Condition::Always).await?;
+    let pointer = Pointer {
+        version: SNAPSHOT_VERSION,
+        manifest: key,
+        run: plan.run.run.clone(),
+        fence: plan.run.fence,
+        nonce,
+    };
+    let condition = plan.pointer.clone().map_or(Condition::IfAbsent, Condition::IfMatch);
+    match json::swap_json(state, &keys.pointer(), &pointer, condition).await? {
+        json::Swap::Swapped(_) => Ok(()),
+        json::Swap::Lost => {
+            let current = load_current(state, &plan.run.sync).await?;
+            match current {
+                // Finish and a takeover committed the same run at the same time: one of them did it.
+                Some((_, pointer, _)) if pointer.run == plan.run.run => Ok(()),
+                Some((_, pointer, _)) => Err(superseded(&plan.run, &pointer.run)),
+                None => Err(superseded(&plan.run, "another")),
+            }
+        }
+    }
+}
+
+fn superseded(run: &RunRef, other: &str) -> Failure {
+    Failure::new(
+        FailureName::Superseded,
+        format!("run {} of sync {} was folded into run {other}, which has moved the snapshot since", run.run, run.sync),
+    )
+}
+
+/// Removes snapshots of older generations, but for the one that this run started from. A later generation is never
+/// touched: this run may be a late one whose work was taken over meanwhile.
+async fn sweep(state: &dyn Objects, plan: &RunPlan) -> Result<(), Failure> {
+    let prefix = plan.run.sync_keys().snapshots();
+    let ours = plan.run.generation();
+    let before = plan.snapshot.as_ref().map(|snapshot| snapshot.generation.as_str());
+    for object in state.list(&prefix).await.map_err(penstock_store::storage_failure)? {
+        let generation = object.key.strip_prefix(&prefix).and_then(|rest| rest.split('/').next());
+        if generation.is_some_and(|generation| generation < ours.as_str() && Some(generation) != before) {
+            state.delete(&object.key).await.map_err(penstock_store::storage_failure)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,389 @@
+//! From a connector file and a sync to operations that can be encoded and decoded.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use penstock_model::connector::template::{
+    BodyText, EACH, RowSlot, SPREAD, TextPart, TextSlot, body_text, parse_text,
+};
+use penstock_model::connector::{AuthKind, HttpConnector, HttpOperation, Method, Pointer};
+use penstock_model::definition::{Auth, Limits, Problem, ResolvedSync, pointer_part};
+use penstock_model::operation::OperationKind;
+use serde_json::Value;
+
+use super::answer::{CompiledAnswer, Meanings};
+use super::encode::{CompiledOperation, MatchField, Segment, Template, UrlPart, percent_encode, write_text};
+use super::transport::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// Requests in flight per chunk, where neither connection nor connector says.
+const REQUESTS_IN_FLIGHT: u32 = 8;
+/// How long an answer is waited for, where neither connection nor connector says.
+const ANSWER_TIMEOUT_S: u32 = 60;
+/// Bytes of a body, where the connector doesn't say: below the request limits of usual gateways (10 MB).
+const BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// The operations that a sync's connector has for its object.
+///
+/// # Errors
+/// Everything in which the sync does not fit the connector. Pointers of problems of the sync begin with `/sync`, of the
+/// connection with `/connection`, of the connector file with `/connector`.
+pub fn compile(
+    definition: &ResolvedSync,
+    connector: &HttpConnector,
+) -> Result<BTreeMap<OperationKind, CompiledOperation>, Vec<Problem>> {
+    let mut problems: Vec<Problem> = connector
+        .validate()
+        .into_iter()
+        .map(|problem| Problem::at(format!("/connector{}", problem.pointer), problem.message))
+        .collect();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut texts = Texts {
+        settings: settings(definition, connector, &mut problems),
+        object: &definition.sync.object,
+        match_field: match definition.sync.matched.keys().collect::<Vec<_>>().as_slice() {
+            [only] => Some((*only).clone()),
+            _ => None,
+        },
+        wants_match_field: false,
+    };
+    check_sign_in(definition, connector, &mut problems);
+    let address = definition.address.trim_end_matches('/');
+    if !(address.starts_with("https://") || address.starts_with("http://")) {
+        problems.push(Problem::at("/connection/address", "the address must begin with https:// or http://"));
+    }
+    let mut compiled = BTreeMap::new();
+    match connector.operations(&definition.sync.object) {
+        None => problems.push(Problem::at(
+            "/sync/object",
+            format!("the connector {} does not know the object {}", connector.name, definition.sync.object),
+        )),
+        Some(operations) => {
+            for (kind, operation) in operations {
+                let limits = &definition.connection.limits;
+                match compile_operation(*kind, operation, connector, limits, address, &mut texts) {
+                    Ok(operation) => drop(compiled.insert(*kind, operation)),
+                    Err(message) => problems.push(Problem::at("/connector", message)),
+                }
+            }
+        }
+    }
+    if texts.wants_match_field && texts.match_field.is_none() {
+        let message = format!("{} identifies records by exactly one field: match must name one", connector.name);
+        problems.push(Problem::at("/sync/match", message));
+    }
+    if problems.is_empty() { Ok(compiled) } else { Err(problems) }
+}
+
+fn settings(definition: &ResolvedSync, connector: &HttpConnector, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+    let chosen = &definition.connection.settings;
+    for name in chosen.keys().filter(|name| !connector.settings.contains_key(*name)) {
+        let known: Vec<&str> = connector.settings.keys().map(String::as_str).collect();
+        let message = format!("the connector {} has no such setting; it has: {}", connector.name, known.join(", "));
+        problems.push(Problem::at(format!("/connection/settings/{}", pointer_part(name)), message));
+    }
+    let mut settings = BTreeMap::new();
+    for (name, setting) in &connector.settings {
+        match chosen.get(name).or(setting.default.as_ref()) {
+            Some(value) => drop(settings.insert(name.clone(), value.clone())),
+            None => {
+                let message = format!("the connector {} needs the setting {name}", connector.name);
+                problems.push(Problem::at("/connection/settings", message));
+            }
+        }
+    }
+    settings
+}
+
+fn check_sign_in(definition: &ResolvedSync, connector: &HttpConnector, problems: &mut Vec<Problem>) {
+    let kind = match &definition.connection.auth {
+        Auth::None => Some(AuthKind::None),
+        Auth::Bearer(_) => Some(AuthKind::Bearer),
+        Auth::Basic(_) => Some(AuthKind::Basic),
+        Auth::Header(header) => {
+            if HeaderName::try_from(header.name.as_str()).is_err() {
+                problems.push(Problem::at("/connection/auth/header/name", "this is not a header's name"));
+            }
+            Some(AuthKind::Header)
+        }
+        Auth::Password(_) => None,
+    };
+    let accepted = kind.is_some_and(|kind| connector.auth.is_empty() || connector.auth.contains(&kind));
+    if !accepted {
+        let message = format!("the connector {} does not accept this way to sign in; it accepts: {}", connector.name, ways(connector));
+        problems.push(Problem::at("/connection/auth", message));
+    }
+}
+
+fn ways(connector: &HttpConnector) -> String {
+    let all = [AuthKind::None, AuthKind::Bearer, AuthKind::Basic, AuthKind::Header];
+    let kinds = if connector.auth.is_empty() { &all } else { connector.auth.as_slice() };
+    let names = kinds.iter().map(|kind| match kind {
+        AuthKind::None => "none",
+        AuthKind::Bearer => "bearer",
+        AuthKind::Basic => "basic",
+        AuthKind::Header => "header",
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// What the texts of a connector file are filled with.
+struct Texts<'a> {
+    settings: BTreeMap<String, String>,
+    object: &'a str,
+    match_field: Option<String>,
+    wants_match_field: bool,
+}
+
+/// A part of a text, filled as far as it is the same for all rows.
+enum Filled {
+    Literal(String),
+    Value(String),
+    MatchValue,
+    Id,
+}
+
+impl Texts<'_> {
+    fn parts(&mut self, text: &str) -> Result<Vec<Filled>, String> {
+        let mut filled = Vec::new();
+        for part in parse_text(text)? {
+            filled.push(match part {
+                TextPart::Literal(text) => Filled::Literal(text),
+                TextPart::Placeholder(name) => match TextSlot::named(&name) {
+                    TextSlot::Object => Filled::Value(self.object.to_owned()),
+                    TextSlot::MatchField => Filled::Value(self.the_match_field()),
+                    TextSlot::MatchValue => {
+                        self.wants_match_field = true;
+                        Filled::MatchValue
+                    }
+                    TextSlot::Id => Filled::Id,
+                    TextSlot::Setting(name) => Filled::Value(self.settings.get(name).cloned().unwrap_or_default()),
+                },
+            });
+        }
+        Ok(filled)
+    }
+
+    fn the_match_field(&mut self) -> String {
+        self.wants_match_field = true;
+        self.match_field.clone().unwrap_or_default()
+    }
+
+    fn text(&mut self, text: &str) -> Result<String, String> {
+        self.fill(text, |out, value| out.push_str(value))
+    }
+
+    fn pointer(&mut self, Pointer(text): &Pointer) -> Result<String, String> {
+        self.fill(text, |out, value| out.push_str(&pointer_part(value)))
+    }
+
+    fn fill(&mut self, text: &str, put: impl Fn(&mut String, &str)) -> Result<String, String> {
+        let mut out = String::new();
+        for part in self.parts(text)? {
+            match part {
+                Filled::Literal(text) => out.push_str(&text),
+                Filled::Value(value) => put(&mut out, &value),
+                Filled::MatchValue | Filled::Id => return Err(format!("{text} differs from row to row")),
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn compile_operation(
+    kind: OperationKind,
+    operation: &HttpOperation,
+    connector: &HttpConnector,
+    limits: &Limits,
+    address: &str,
+    texts: &mut Texts<'_>,
+) -> Result<CompiledOperation, String> {
+    let mut url = vec![UrlPart::Static(address.to_owned())];
+    for part in texts.parts(&operation.path)? {
+        url.push(match part {
+            Filled::Literal(text) => UrlPart::Static(text),
+            Filled::Value(value) => {
+                let mut encoded = String::new();
+                percent_encode(&mut encoded, &value);
+                UrlPart::Static(encoded)
+            }
+            Filled::MatchValue => UrlPart::MatchValue,
+            Filled::Id => UrlPart::Id,
+        });
+    }
+    let body = operation.body.as_ref().map(|body| template(body, texts)).transpose()?;
+    let rows = [connector.limits.rows_per_request, limits.rows_per_request];
+    let rows = rows.into_iter().flatten().fold(operation.batch.rows, u32::min).max(1);
+    let in_body = |wanted: RowSlot| {
+        body.as_ref().is_some_and(|template| template.row.contains(&Segment::Slot(wanted)))
+    };
+    let answer = {
+        let meanings = Meanings {
+            statuses: connector.statuses.iter().chain(&operation.statuses).map(|(k, v)| (*k, *v)).collect(),
+            codes: connector.codes.iter().map(|(code, meaning)| (code.clone(), *meaning)).collect(),
+        };
+        CompiledAnswer::compile(&operation.answer, &connector.error, meanings, &mut |pointer| texts.pointer(pointer))?
+    };
+    Ok(CompiledOperation {
+        kind,
+        repeat: operation.repeat(kind),
+        idempotency_key: operation.idempotency_key.as_deref().map(header_name).transpose()?,
+        rows: rows.try_into().unwrap_or(usize::MAX),
+        bytes: operation.batch.bytes.map_or(BODY_BYTES, |bytes| bytes.try_into().unwrap_or(usize::MAX)),
+        method: match operation.method {
+            Method::Post => transport::Method::POST,
+            Method::Put => transport::Method::PUT,
+            Method::Patch => transport::Method::PATCH,
+            Method::Delete => transport::Method::DELETE,
+            Method::Get => transport::Method::GET,
+        },
+        needs_id: operation.needs_id(),
+        needs_match_value: url.contains(&UrlPart::MatchValue) || in_body(RowSlot::MatchValue),
+        url,
+        headers: headers(connector, body.is_some(), texts)?,
+        body,
+        match_field: MatchField::new(texts.match_field.clone()),
+        answer,
+    })
+}
+
+fn headers(connector: &HttpConnector, has_body: bool, texts: &mut Texts<'_>) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static("application/json"));
+    if has_body {
+        headers.insert(reqwest::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    for (name, text) in &connector.headers {
+        let value = texts.text(text)?;
+        let value = HeaderValue::try_from(value).map_err(|_| format!("the header {name} holds what no header may"))?;
+        headers.insert(header_name(name)?, value);
+    }
+    Ok(headers)
+}
+
+fn header_name(name: &str) -> Result<HeaderName, String> {
+    HeaderName::try_from(name).map_err(|_| format!("{name} is not a header's name"))
+}
+
+fn template(body: &Value, texts: &mut Texts<'_>) -> Result<Template, String> {
+    let mut writer = Writer { done: Vec::new(), open: Vec::new(), each: None };
+    writer.value(body, texts)?;
+    writer.flush();
+    Ok(match writer.each {
+        None => Template { head: Vec::new(), row: writer.done, tail: Vec::new() },
+        // Validation lets no slot stand outside of the element: what is before and after it is static.
+        Some((from, to)) => {
+            let part = |range: &[Segment]| -> Vec<u8> {
+                range.iter().flat_map(|segment| match segment {
+                    Segment::Static(bytes) => bytes.clone(),
+                    Segment::Slot(_) | Segment::Members { .. } => Vec::new(),
+                }).collect()
+            };
+            Template {
+                head: part(writer.done.get(..from).unwrap_or_default()),
+                row: writer.done.get(from..to).unwrap_or_default().to_vec(),
+                tail: part(writer.done.get(to..).unwrap_or_default()),
+            }
+        }
+    })
+}
+
+/// Writes a body's JSON into segments.
+struct Writer {
+    done: Vec<Segment>,
+    open: Vec<u8>,
+    /// The segments of the element that is repeated.
+    each: Option<(usize, usize)>,
+}
+
+impl Writer {
+    fn flush(&mut self) {
+        if !self.open.is_empty() {
+            self.done.push(Segment::Static(std::mem::take(&mut self.open)));
+        }
+    }
+
+    fn push(&mut self, segment: Segment) {
+        self.flush();
+        self.done.push(segment);
+    }
+
+    fn value(&mut self, value: &Value, texts: &mut Texts<'_>) -> Result<(), String> {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => self.open.extend_from_slice(value.to_string().as_bytes()),
+            Value::String(text) => match body_text(text)? {
+                BodyText::Text(text) => write_text(&mut self.open, &texts.text(text)?),
+                BodyText::Slot(RowSlot::MatchField) => write_text(&mut self.open, &texts.the_match_field()),
+                BodyText::Slot(slot) => {
+                    texts.wants_match_field |= slot == RowSlot::MatchValue;
+                    self.push(Segment::Slot(slot));
+                }
+            },
+            Value::Array(items) => {
+                self.open.push(b'[');
+                for (n, item) in items.iter().enumerate() {
+                    if n > 0 {
+                        self.open.push(b',');
+                    }
+                    self.value(item, texts)?;
+                }
+                self.open.push(b']');
+            }
+            Value::Object(members) => match members.get(EACH) {
+                Some(element) => {
+                    self.open.push(b'[');
+                    self.flush();
+                    let from = self.done.len();
+                    self.value(element, texts)?;
+                    self.flush();
+                    self.each = Some((from, self.done.len()));
+                    self.open.push(b']');
+                }
+                None => {
+                    self.open.push(b'{');
+                    let mut first = true;
+                    for (name, member) in members.iter().filter(|(name, _)| *name != SPREAD) {
+                        if !std::mem::take(&mut first) {
+                            self.open.push(b',');
+                        }
+                        write_text(&mut self.open, name);
+                        self.open.push(b':');
+                        self.value(member, texts)?;
+                    }
+                    if let Some(Value::String(text)) = members.get(SPREAD)
+                        && let BodyText::Slot(slot) = body_text(text)?
+                    {
+                        self.push(Segment::Members { slot, comma: !first });
+                    }
+                    self.open.push(b'}');
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+/// The limits of an account: the connection's, else the connector's, else Penstock's.
+pub(super) struct EffectiveLimits {
+    pub(super) requests_in_flight: usize,
+    pub(super) answer_timeout: Duration,
+    /// Requests and the time in which so many are allowed.
+    pub(super) windows: Vec<(u32, Duration)>,
+}
+
+pub(super) fn limits(connection: &Limits, connector: &Limits) -> EffectiveLimits {
+    let windows = [
+        (connection.requests_per_second.or(connector.requests_per_second), 1),
+        (connection.requests_per_10_seconds.or(connector.requests_per_10_seconds), 10),
+        (connection.requests_per_minute.or(connector.requests_per_minute), 60),
+        (connection.requests_per_day.or(connector.requests_per_day), 24 * 60 * 60),
+    ];
+    let in_flight = connection.requests_in_flight.or(connector.requests_in_flight).unwrap_or(REQUESTS_IN_FLIGHT);
+    let timeout = connection.answer_timeout_s.or(connector.answer_timeout_s).unwrap_or(ANSWER_TIMEOUT_S);
+    EffectiveLimits {
+        requests_in_flight: in_flight.max(1).try_into().unwrap_or(usize::MAX),
+        answer_timeout: Duration::from_secs(u64::from(timeout)),
+        windows: windows.into_iter().filter_map(|(count, s)| Some((count?, Duration::from_secs(s)))).collect(),
+    }
+}

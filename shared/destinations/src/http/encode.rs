@@ -1,0 +1,278 @@
+//! From operations to a request. The template of a body is compiled once into static bytes and slots; a row's JSON is
+//! spliced in as it is and never parsed into values.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use penstock_model::connector::template::RowSlot;
+use penstock_model::operation::{Operation, OperationKind};
+use penstock_model::outcome::Outcome;
+use penstock_model::settle::Repeat;
+use serde_json::value::RawValue;
+
+use super::answer::CompiledAnswer;
+use super::transport::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+
+/// One operation of a connector for one object, ready to encode and decode.
+#[derive(Debug)]
+pub struct CompiledOperation {
+    /// What it does.
+    pub kind: OperationKind,
+    /// Whether it may be sent again after a lost answer.
+    pub repeat: Repeat,
+    /// The header that takes an idempotency key.
+    pub idempotency_key: Option<HeaderName>,
+    /// Rows per request at most.
+    pub rows: usize,
+    /// Bytes of a body at most.
+    pub bytes: usize,
+    pub(super) method: Method,
+    pub(super) url: Vec<UrlPart>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<Template>,
+    pub(super) needs_id: bool,
+    pub(super) needs_match_value: bool,
+    pub(super) match_field: MatchField,
+    pub(super) answer: CompiledAnswer,
+}
+
+/// A part of a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum UrlPart {
+    /// Percent-encoded where need be.
+    Static(String),
+    MatchValue,
+    Id,
+}
+
+/// A compiled body: `head`, then `row` for each row with commas between, then `tail`.
+#[derive(Debug, Default)]
+pub(super) struct Template {
+    pub(super) head: Vec<u8>,
+    pub(super) row: Vec<Segment>,
+    pub(super) tail: Vec<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Segment {
+    Static(Vec<u8>),
+    Slot(RowSlot),
+    /// The members of a slot without their braces; after a comma if any members stand before and there are some.
+    Members { slot: RowSlot, comma: bool },
+}
+
+/// How to get the match field's value out of a row's match object.
+#[derive(Debug, Clone, Default)]
+pub(super) struct MatchField {
+    /// The name of the only match field, if there is exactly one.
+    pub(super) name: Option<String>,
+    /// `{"name":` as a writer without white space puts it.
+    pub(super) prefix: String,
+}
+
+impl MatchField {
+    pub(super) fn new(name: Option<String>) -> Self {
+        let quoted = name.as_deref().and_then(|name| serde_json::to_string(name).ok());
+        Self { prefix: quoted.map_or_else(String::new, |quoted| format!("{{{quoted}:")), name }
+    }
+
+    /// The JSON of the match field's value.
+    pub(super) fn value<'o>(&self, operation: &'o Operation) -> Option<&'o str> {
+        let name = self.name.as_deref()?;
+        let text = operation.matched.get();
+        if let Some(rest) = text.strip_prefix(&self.prefix)
+            && let Some(value) = rest.strip_suffix('}')
+        {
+            return Some(value.trim());
+        }
+        let members: BTreeMap<&str, &'o RawValue> = serde_json::from_str(text).ok()?;
+        members.get(name).map(|value| value.get())
+    }
+}
+
+impl CompiledOperation {
+    /// What becomes of an operation that can't be sent at all: the outcome, without sending.
+    #[must_use]
+    pub fn unsendable(&self, operation: &Operation) -> Option<Outcome> {
+        if self.needs_id && operation.id.is_none() {
+            return Some(Outcome::rejected("id_unknown", "the record's id at the destination is not known"));
+        }
+        if self.needs_match_value && self.match_field.value(operation).is_none_or(|value| matches!(value, "null" | "\"\"")) {
+            return Some(Outcome::rejected("match_empty", "the match field is empty"));
+        }
+        if self.size_of(operation).saturating_add(self.size_around()) > self.bytes {
+            let message = format!("the row takes more than the {} bytes that a request may have", self.bytes);
+            return Some(Outcome::rejected("too_large", message));
+        }
+        None
+    }
+
+    /// The bytes that an operation adds to a body, a little more rather than less.
+    #[must_use]
+    pub fn size_of(&self, operation: &Operation) -> usize {
+        let Some(template) = &self.body else { return 0 };
+        let sizes = template.row.iter().map(|segment| match segment {
+            Segment::Static(bytes) => bytes.len(),
+            Segment::Slot(slot) | Segment::Members { slot, comma: _ } => match slot {
+                RowSlot::Record => operation.matched.get().len() + operation.fields.get().len() + 1,
+                RowSlot::Fields => operation.fields.get().len() + 1,
+                RowSlot::Match | RowSlot::MatchValue | RowSlot::MatchField => operation.matched.get().len() + 1,
+                // Escaped, a byte takes six at most; ids are letters and digits.
+                RowSlot::Id => operation.id.as_ref().map_or(4, |id| id.len() * 2 + 2),
+                RowSlot::Key => operation.key.get().len(),
+                RowSlot::Ordinal => 12,
+            },
+        });
+        sizes.sum::<usize>() + 1
+    }
+
+    /// The bytes of a body without rows.
+    #[must_use]
+    pub fn size_around(&self) -> usize {
+        self.body.as_ref().map_or(0, |template| template.head.len() + template.tail.len())
+    }
+}
+
+/// Makes the request for these rows: no more than `operation.rows`, none of them [unsendable]. Without the credential.
+///
+/// [unsendable]: CompiledOperation::unsendable
+#[must_use]
+pub fn encode(operation: &CompiledOperation, rows: &[&Operation]) -> Request {
+    let mut body = Vec::new();
+    if let Some(template) = &operation.body {
+        let size: usize = rows.iter().map(|row| operation.size_of(row)).sum();
+        body.reserve(size + operation.size_around());
+        body.extend_from_slice(&template.head);
+        for (n, row) in rows.iter().enumerate() {
+            if n > 0 {
+                body.push(b',');
+            }
+            for segment in &template.row {
+                write_segment(&mut body, segment, operation, row);
+            }
+        }
+        body.extend_from_slice(&template.tail);
+    }
+    Request {
+        method: operation.method.clone(),
+        url: url(operation, rows.first().copied()),
+        headers: operation.headers.clone(),
+        body: Bytes::from(body),
+    }
+}
+
+/// Puts an idempotency key into a request's headers.
+pub(super) fn put_idempotency_key(request: &mut Request, name: &HeaderName, key: &str) {
+    if let Ok(value) = HeaderValue::try_from(key) {
+        request.headers.insert(name.clone(), value);
+    }
+}
+
+fn write_segment(body: &mut Vec<u8>, segment: &Segment, operation: &CompiledOperation, row: &Operation) {
+    match segment {
+        Segment::Static(bytes) => body.extend_from_slice(bytes),
+        Segment::Members { slot, comma } => {
+            let start = body.len();
+            if *comma {
+                body.push(b',');
+            }
+            let before = body.len();
+            write_members(body, *slot, row);
+            if body.len() == before {
+                body.truncate(start);
+            }
+        }
+        Segment::Slot(slot) => match slot {
+            RowSlot::Record => {
+                body.push(b'{');
+                write_members(body, RowSlot::Record, row);
+                body.push(b'}');
+            }
+            RowSlot::Fields => body.extend_from_slice(row.fields.get().as_bytes()),
+            RowSlot::Match => body.extend_from_slice(row.matched.get().as_bytes()),
+            RowSlot::Key => body.extend_from_slice(row.key.get().as_bytes()),
+            RowSlot::MatchValue => {
+                body.extend_from_slice(operation.match_field.value(row).unwrap_or("null").as_bytes());
+            }
+            // Compiled into the static bytes.
+            RowSlot::MatchField => {}
+            RowSlot::Id => match &row.id {
+                Some(id) => write_text(body, id),
+                None => body.extend_from_slice(b"null"),
+            },
+            RowSlot::Ordinal => body.extend_from_slice(format!("\"{}\"", row.n).as_bytes()),
+        },
+    }
+}
+
+fn write_members(body: &mut Vec<u8>, slot: RowSlot, row: &Operation) {
+    match slot {
+        RowSlot::Record => {
+            let (matched, fields) = (members(&row.matched), members(&row.fields));
+            body.extend_from_slice(matched.as_bytes());
+            if !matched.is_empty() && !fields.is_empty() {
+                body.push(b',');
+            }
+            body.extend_from_slice(fields.as_bytes());
+        }
+        RowSlot::Fields => body.extend_from_slice(members(&row.fields).as_bytes()),
+        RowSlot::Match => body.extend_from_slice(members(&row.matched).as_bytes()),
+        // Not objects; a connector file that spreads them is refused.
+        RowSlot::MatchField | RowSlot::MatchValue | RowSlot::Id | RowSlot::Key | RowSlot::Ordinal => {}
+    }
+}
+
+/// What stands between an object's braces; nothing if it is no object.
+fn members(object: &RawValue) -> &str {
+    object.get().trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map_or("", str::trim)
+}
+
+pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
+    // Text always serialises, and a Vec takes every write.
+    if serde_json::to_writer(&mut *out, text).is_err() {
+        out.extend_from_slice(b"\"\"");
+    }
+}
+
+fn url(operation: &CompiledOperation, row: Option<&Operation>) -> String {
+    let mut url = String::new();
+    for part in &operation.url {
+        match part {
+            UrlPart::Static(text) => url.push_str(text),
+            UrlPart::Id => {
+                if let Some(id) = row.and_then(|row| row.id.as_deref()) {
+                    percent_encode(&mut url, id);
+                }
+            }
+            UrlPart::MatchValue => {
+                if let Some(value) = row.and_then(|row| operation.match_field.value(row)) {
+                    percent_encode(&mut url, &plain(value));
+                }
+            }
+        }
+    }
+    url
+}
+
+/// A JSON scalar as plain text: a text without its quotes, anything else as it stands.
+pub(super) fn plain(json: &str) -> std::borrow::Cow<'_, str> {
+    if json.starts_with('"') {
+        serde_json::from_str::<String>(json).map_or(json.into(), Into::into)
+    } else {
+        json.into()
+    }
+}
+
+/// Percent-encodes everything but the unreserved characters (RFC 3986 section 2.3).
+pub(super) fn percent_encode(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            other => {
+                // Writing to a String does not fail.
+                drop(write!(out, "%{other:02X}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What carries a request to the destination: reqwest, or a twin in the same process.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use penstock_model::port::Boxed;
+pub use reqwest::Method;
+pub use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// The largest answer that is read, after decompression. Far above any vendor's; it bounds memory.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Shorter than the idle limits of usual load balancers (60 s), so that a connection is rarely closed under a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// A request, complete with its credential. Its Debug form shows method and size only: paths may hold row values.
+#[derive(Clone)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The whole URL.
+    pub url: String,
+    /// All headers but those that the transport adds by itself (`host`, `content-length`, `accept-encoding`).
+    pub headers: HeaderMap,
+    /// The body; empty for none.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({} with {} bytes)", self.method, self.body.len())
+    }
+}
+
+/// An answer, read to its end. Its Debug form shows status and size only.
+#[derive(Clone)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, decompressed.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Response({} with {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// Whether a request may have reached the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// Not one byte of it left: it can be sent again.
+    SurelyNot,
+    /// It may have been carried out.
+    Maybe,
+}
+
+/// What went wrong on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportErrorKind {
+    /// No connection: name not found, refused, TLS handshake failed.
+    Connect,
+    /// No answer in time.
+    Timeout,
+    /// The connection broke before the answer's end.
+    Broken,
+    /// The answer is too large, or can't be decompressed.
+    Unreadable,
+    /// The request can't be formed, such as for an address that is no URL.
+    Invalid,
+}
+
+/// A request that got no whole answer. Names no URL and no content.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", match kind {
+    TransportErrorKind::Connect => "no connection to the destination",
+    TransportErrorKind::Timeout => "no answer in time",
+    TransportErrorKind::Broken => "the connection broke before the answer's end",
+    TransportErrorKind::Unreadable => "the answer could not be read",
+    TransportErrorKind::Invalid => "the request could not be formed",
+})]
+pub struct TransportError {
+    /// Whether it may have been carried out.
+    pub sent: Sent,
+    /// What happened.
+    pub kind: TransportErrorKind,
+    /// Why.
+    #[source]
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// Sends requests, one answer each. Follows no redirect and retries nothing.
+pub trait Transport: Send + Sync + fmt::Debug {
+    /// Sends a request and reads its answer to the end. The caller bounds the time by dropping the future.
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>>;
+}
+
+/// HTTP/1.1 with pooled connections; TLS by rustls with ring and the bundled Mozilla roots.
+#[derive(Debug, Clone)]
+pub struct ReqwestTransport(reqwest::Client);
+
+/// The HTTP client could not be built.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client could not be built")]
+pub struct ClientUnavailable(#[source] Box<dyn Error + Send + Sync>);
+
+impl ReqwestTransport {
+    /// Builds the client; once per process, so that connections are shared.
+    ///
+    /// # Errors
+    /// The TLS configuration was refused.
+    pub fn new() -> Result<Self, ClientUnavailable> {
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| ClientUnavailable(Box::new(error)))?
+            .with_root_certificates(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<rustls::RootCertStore>())
+            .with_no_client_auth();
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            // One layer retries: deliver.
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .tcp_nodelay(true)
+            .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map(Self)
+            .map_err(|error| ClientUnavailable(Box::new(error)))
+    }
+}
+
+impl Transport for ReqwestTransport {
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let Request { method, url, headers, body } = request;
+            let mut answer =
+                self.0.request(method, url).headers(headers).body(body).send().await.map_err(explain)?;
+            let status = answer.status().as_u16();
+            let headers = std::mem::take(answer.headers_mut());
+            let mut body = BytesMut::new();
+            while let Some(piece) = answer.chunk().await.map_err(explain)? {
+                if body.len().saturating_add(piece.len()) > MAX_ANSWER_BYTES {
+                    let kind = TransportErrorKind::Unreadable;
+                    return Err(TransportError { sent: Sent::Maybe, kind, source: None });
+                }
+                body.extend_from_slice(&piece);
+            }
+            Ok(Response { status, headers, body: body.freeze() })
+        })
+    }
+}
+
+fn explain(error: reqwest::Error) -> TransportError {
+    let (sent, kind) = if error.is_builder() {
+        (Sent::SurelyNot, TransportErrorKind::Invalid)
+    } else if error.is_connect() {
+        (Sent::SurelyNot, TransportErrorKind::Connect)
+    } else if error.is_timeout() {
+        (Sent::Maybe, TransportErrorKind::Timeout)
+    } else if error.is_decode() {
+        (Sent::Maybe, TransportErrorKind::Unreadable)
+    } else {
+        (Sent::Maybe, TransportErrorKind::Broken)
+    };
+    // The URL may hold a row's key.
+    TransportError { sent, kind, source: Some(Box::new(error.without_url())) }
+}

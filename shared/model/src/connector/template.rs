@@ -1,0 +1,189 @@
+//! The placeholders of connector files: in texts (`{object}`) and in bodies (`$record`).
+
+use serde_json::Value;
+
+/// A part of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TextPart {
+    /// As it stands.
+    Literal(String),
+    /// The name between braces.
+    Placeholder(String),
+}
+
+/// Takes a text apart.
+///
+/// # Errors
+/// A brace without its partner, in words.
+pub fn parse_text(text: &str) -> Result<Vec<TextPart>, String> {
+    let mut parts = Vec::new();
+    let mut literal = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '{' | '}' if rest.peek() == Some(&c) => {
+                rest.next();
+                literal.push(c);
+            }
+            '{' => {
+                let mut name = String::new();
+                loop {
+                    match rest.next() {
+                        Some('}') => break,
+                        Some('{') | None => return Err("a brace is opened and not closed; a literal one is doubled".into()),
+                        Some(c) => name.push(c),
+                    }
+                }
+                if !literal.is_empty() {
+                    parts.push(TextPart::Literal(std::mem::take(&mut literal)));
+                }
+                parts.push(TextPart::Placeholder(name));
+            }
+            '}' => return Err("a brace is closed and was not opened; a literal one is doubled".into()),
+            c => literal.push(c),
+        }
+    }
+    if !literal.is_empty() {
+        parts.push(TextPart::Literal(literal));
+    }
+    Ok(parts)
+}
+
+/// What a placeholder in a text stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TextSlot<'a> {
+    /// The object's name.
+    Object,
+    /// The name of the only match field.
+    MatchField,
+    /// The value of the only match field; only where a request holds one row.
+    MatchValue,
+    /// The record's id at the destination; only where a request holds one row.
+    Id,
+    /// The setting of this name.
+    Setting(&'a str),
+}
+
+impl<'a> TextSlot<'a> {
+    /// Reads a placeholder's name.
+    #[must_use]
+    pub fn named(name: &'a str) -> Self {
+        match name {
+            "object" => Self::Object,
+            "match.field" => Self::MatchField,
+            "match.value" => Self::MatchValue,
+            "id" => Self::Id,
+            setting => Self::Setting(setting),
+        }
+    }
+}
+
+/// A part of a row, where a body's text names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowSlot {
+    /// `$record`: match fields and fields in one object.
+    Record,
+    /// `$fields`: the fields without the match fields.
+    Fields,
+    /// `$match`: the match fields.
+    Match,
+    /// `$match.field`: the name of the only match field.
+    MatchField,
+    /// `$match.value`: the value of the only match field.
+    MatchValue,
+    /// `$id`: the record's id at the destination.
+    Id,
+    /// `$key`: the unload's primary key.
+    Key,
+    /// `$ordinal`: a text that is unique within the request.
+    Ordinal,
+}
+
+/// What a text of a body is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyText<'a> {
+    /// A part of the row.
+    Slot(RowSlot),
+    /// A text that may hold placeholders in braces.
+    Text(&'a str),
+}
+
+/// The key of an object that becomes a list with one element per row.
+pub const EACH: &str = "$each";
+/// The key of a member whose value's members are put among the others.
+pub const SPREAD: &str = "...";
+
+/// Reads a text of a body.
+///
+/// # Errors
+/// A name after a dollar sign that means nothing, in words.
+pub fn body_text(text: &str) -> Result<BodyText<'_>, String> {
+    Ok(match text {
+        "$record" => BodyText::Slot(RowSlot::Record),
+        "$fields" => BodyText::Slot(RowSlot::Fields),
+        "$match" => BodyText::Slot(RowSlot::Match),
+        "$match.field" => BodyText::Slot(RowSlot::MatchField),
+        "$match.value" => BodyText::Slot(RowSlot::MatchValue),
+        "$id" => BodyText::Slot(RowSlot::Id),
+        "$key" => BodyText::Slot(RowSlot::Key),
+        "$ordinal" => BodyText::Slot(RowSlot::Ordinal),
+        other => match other.strip_prefix('$') {
+            Some(literal) if literal.starts_with('$') => BodyText::Text(literal),
+            Some(_) => {
+                return Err(format!(
+                    "{other} is not a part of a row; there are $record, $fields, $match, $match.field, $match.value, $id, $key \
+                     and $ordinal, and a literal dollar sign at the start is doubled"
+                ));
+            }
+            None => BodyText::Text(other),
+        },
+    })
+}
+
+/// Whether a path or a body holds the record's id.
+pub(super) fn uses_id(path: &str, body: Option<&Value>) -> bool {
+    let in_path = parse_text(path).is_ok_and(|parts| {
+        parts.iter().any(|part| matches!(part, TextPart::Placeholder(name) if TextSlot::named(name) == TextSlot::Id))
+    });
+    in_path || body.is_some_and(body_uses_id)
+}
+
+fn body_uses_id(body: &Value) -> bool {
+    match body {
+        Value::String(text) => body_text(text) == Ok(BodyText::Slot(RowSlot::Id)),
+        Value::Array(items) => items.iter().any(body_uses_id),
+        Value::Object(members) => members.values().any(body_uses_id),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_come_apart() {
+        let literal = |text: &str| TextPart::Literal(text.into());
+        let placeholder = |text: &str| TextPart::Placeholder(text.into());
+        for (text, parts) in [
+            ("", vec![]),
+            ("/a", vec![literal("/a")]),
+            ("/{object}/{version}", vec![literal("/"), placeholder("object"), literal("/"), placeholder("version")]),
+            ("{{a}}", vec![literal("{a}")]),
+            ("{{{a}}}", vec![literal("{"), placeholder("a"), literal("}")]),
+        ] {
+            assert_eq!(parse_text(text), Ok(parts), "{text}");
+        }
+        for text in ["{", "}", "{a", "a}", "{a{b}"] {
+            assert!(parse_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn body_texts_are_slots_or_texts() {
+        assert_eq!(body_text("$id"), Ok(BodyText::Slot(RowSlot::Id)));
+        assert_eq!(body_text("$$id"), Ok(BodyText::Text("$id")));
+        assert_eq!(body_text("id"), Ok(BodyText::Text("id")));
+        assert!(body_text("$ids").is_err());
+    }
+}

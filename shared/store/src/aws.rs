@@ -1,0 +1,42 @@
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+
+/// S3 answers `SlowDown` while it makes room for many writers at once; the default of three attempts is too few.
+const ATTEMPTS: u32 = 6;
+/// An attempt that has no answer by then is repeated; long enough for a large object over a slow line.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Clients for the AWS services that Penstock uses, sharing connections and credentials.
+#[derive(Debug, Clone)]
+pub struct AwsClients {
+    /// S3.
+    pub s3: aws_sdk_s3::Client,
+    /// Secrets Manager.
+    pub secrets: aws_sdk_secretsmanager::Client,
+    /// Step Functions.
+    pub step_functions: aws_sdk_sfn::Client,
+}
+
+/// Builds the clients from the environment, as every AWS SDK reads it: region, credentials, `AWS_ENDPOINT_URL`.
+/// To be called once in a process. With an endpoint of one's own (an emulator), S3 is addressed by path.
+pub async fn clients() -> AwsClients {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::rustls(CryptoMode::Ring))
+        .build_https();
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build())
+        .load()
+        .await;
+    let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some());
+    AwsClients {
+        s3: aws_sdk_s3::Client::from_conf(s3.build()),
+        secrets: aws_sdk_secretsmanager::Client::new(&config),
+        step_functions: aws_sdk_sfn::Client::new(&config),
+    }
+}

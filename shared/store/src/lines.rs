@@ -1,0 +1,137 @@
+//! JSON lines: one value a line, compressed with zstd if the key ends in `.zst`.
+
+use bytes::Bytes;
+use penstock_model::decode::decode;
+use penstock_model::port::{Condition, Objects, Put};
+use penstock_model::{Failure, FailureName};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::failure::{storage_failure, unreadable};
+
+/// zstd's default level.
+const LEVEL: i32 = 3;
+
+/// The lines of some values, uncompressed. The same values always give the same bytes.
+///
+/// # Errors
+/// `InvariantBroken` if a value has no JSON form.
+pub fn to_lines<T: Serialize>(values: impl IntoIterator<Item = T>) -> Result<Bytes, Failure> {
+    let mut text = Vec::new();
+    for value in values {
+        serde_json::to_writer(&mut text, &value)
+            .map_err(|_| Failure::new(FailureName::InvariantBroken, "a line has no JSON form"))?;
+        text.push(b'\n');
+    }
+    Ok(Bytes::from(text))
+}
+
+/// The lines of some values as they are stored under this key.
+///
+/// # Errors
+/// `InvariantBroken` if a value has no JSON form.
+pub fn encode_lines<T: Serialize>(key: &str, values: impl IntoIterator<Item = T>) -> Result<Bytes, Failure> {
+    let text = to_lines(values)?;
+    if !is_compressed(key) {
+        return Ok(text);
+    }
+    zstd::bulk::compress(&text, LEVEL).map(Bytes::from).map_err(|error| {
+        Failure::because(FailureName::InvariantBroken, format!("object {key} can't be compressed"), error)
+    })
+}
+
+/// Writes values as JSON lines under a condition, and says whether the condition held.
+///
+/// # Errors
+/// `StorageUnavailable`; `InvariantBroken` if a value has no JSON form.
+pub async fn put_lines<T: Serialize>(
+    objects: &dyn Objects,
+    key: &str,
+    values: impl IntoIterator<Item = T>,
+    condition: Condition,
+) -> Result<Put, Failure> {
+    let body = encode_lines(key, values)?;
+    objects.put(key, body, condition).await.map_err(storage_failure)
+}
+
+/// Reads JSON lines; `None` if there is no such object.
+///
+/// # Errors
+/// `StorageUnavailable`; `ContractMismatch`, with the line's number, if a line does not hold a `T`.
+pub async fn read_lines<T: DeserializeOwned>(
+    objects: &dyn Objects,
+    key: &str,
+) -> Result<Option<Vec<T>>, Failure> {
+    let Some((body, _)) = objects.get(key).await.map_err(storage_failure)? else { return Ok(None) };
+    decode_lines(key, &body).map(Some)
+}
+
+/// Reads JSON lines from an object's bytes.
+///
+/// # Errors
+/// `ContractMismatch`, with the line's number, if a line does not hold a `T`.
+pub fn decode_lines<T: DeserializeOwned>(key: &str, body: &[u8]) -> Result<Vec<T>, Failure> {
+    let unpacked;
+    let text = if is_compressed(key) {
+        unpacked = zstd::stream::decode_all(body).map_err(|error| {
+            let message = format!("object {key} is not what this version can read");
+            Failure::because(FailureName::ContractMismatch, message, error)
+        })?;
+        unpacked.as_slice()
+    } else {
+        body
+    };
+    let lines = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
+    lines
+        .map(|(index, line)| {
+            decode(line).map_err(|cause| unreadable(&format!("{key} (line {})", index + 1), cause))
+        })
+        .collect()
+}
+
+fn is_compressed(key: &str) -> bool {
+    key.ends_with(".zst")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct Line {
+        n: u32,
+        fields: Box<RawValue>,
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_it_wrote(values in prop::collection::vec((any::<u32>(), ".*"), 0..20), zst: bool) {
+            let key = if zst { "a.jsonl.zst" } else { "a.jsonl" };
+            let body = encode_lines(key, &values).unwrap();
+            prop_assert_eq!(&body, &encode_lines(key, &values).unwrap());
+            prop_assert_eq!(decode_lines::<(u32, String)>(key, &body).unwrap(), values);
+        }
+    }
+
+    #[test]
+    fn keeps_raw_values_to_the_letter() {
+        let text = br#"{"n":1,"fields":{"price":1.10, "id":12345678901234567890}}"#;
+        let lines: Vec<Line> = decode_lines("a.jsonl", text).unwrap();
+        assert_eq!(lines[0].fields.get(), r#"{"price":1.10, "id":12345678901234567890}"#);
+    }
+
+    #[test]
+    fn a_line_it_can_t_read_is_named_without_its_content() {
+        let text = b"{\"n\":1,\"fields\":{}}\n{\"n\":\"tim@acme.com\",\"fields\":{}}\n";
+        let failure = decode_lines::<Line>("a.jsonl", text).err().unwrap();
+        assert_eq!(failure.name, FailureName::ContractMismatch);
+        let message = failure.full_message();
+        assert!(message.contains("object a.jsonl (line 2)") && message.contains("at n"), "{message}");
+        assert!(!message.contains("tim"), "{message}");
+        assert_eq!(decode_lines::<Line>("a.zst", text).err().unwrap().name, FailureName::ContractMismatch);
+    }
+}

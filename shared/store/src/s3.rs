@@ -1,0 +1,247 @@
+use std::ops::Range;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
+use aws_sdk_s3::operation::head_object::HeadObjectError;
+use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
+use bytes::Bytes;
+use penstock_model::Timestamp;
+use penstock_model::port::{Boxed, Condition, ETag, ObjectError, ObjectMeta, Objects, Put};
+
+use crate::aws_error::AwsError;
+use crate::version;
+
+/// A body that breaks off is asked for again; the SDK repeats only what fails before the body begins.
+const READS: u32 = 4;
+/// S3 answers 409 to a conditional write that meets another one under way; it asks to be tried again.
+const WRITES: u32 = 6;
+
+/// Objects in an S3 bucket. The caller needs `s3:ListBucket`: without it S3 answers 403 for what is missing.
+///
+/// Versions are S3's ETags, without the quotes.
+#[derive(Debug, Clone)]
+pub struct S3Objects {
+    client: Client,
+    bucket: String,
+}
+
+enum Body {
+    Whole(Bytes, ETag),
+    Missing,
+    Changed,
+    BeyondEnd,
+}
+
+impl S3Objects {
+    /// The objects of a bucket.
+    #[must_use]
+    pub fn new(client: Client, bucket: impl Into<String>) -> Self {
+        Self { client, bucket: bucket.into() }
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        version: Option<&ETag>,
+    ) -> Result<Body, ObjectError> {
+        let mut attempt = 1;
+        loop {
+            let answer = self
+                .client
+                .get_object()
+                .bucket(&self.bucket)
+                .key(key)
+                .set_range(range.as_ref().map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
+                .set_if_match(version.map(quoted))
+                .send()
+                .await;
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) => return refused_read(key, &error),
+            };
+            match collect(answer).await {
+                Ok(body) => return Ok(body),
+                Err(error) if attempt == READS => return Err(unavailable(key, "read", error)),
+                Err(error) => {
+                    tracing::warn!(key, attempt, %error, "an object's body broke off; reading it again")
+                }
+            }
+            pause(attempt).await;
+            attempt += 1;
+        }
+    }
+
+    async fn write(&self, key: &str, body: Bytes, condition: &Condition) -> Result<Put, ObjectError> {
+        let mut attempt = 1;
+        loop {
+            let request = self
+                .client
+                .put_object()
+                .bucket(&self.bucket)
+                .key(key)
+                .body(ByteStream::new(SdkBody::from(body.clone())));
+            let request = match condition {
+                Condition::Always => request,
+                Condition::IfAbsent => request.if_none_match("*"),
+                Condition::IfMatch(etag) => request.if_match(quoted(etag)),
+            };
+            let error = match request.send().await {
+                Ok(answer) => return Ok(Put::Written(unquoted(answer.e_tag()))),
+                Err(error) => error,
+            };
+            match (status(&error), condition) {
+                (Some(412), _) => return Ok(Put::Refused),
+                // There is nothing that could match.
+                (Some(404), Condition::IfMatch(_)) if error.code() == Some("NoSuchKey") => {
+                    return Ok(Put::Refused);
+                }
+                (Some(409), Condition::IfAbsent | Condition::IfMatch(_)) if attempt < WRITES => {}
+                _ => return Err(unavailable(key, "written", AwsError::of(&error))),
+            }
+            pause(attempt).await;
+            attempt += 1;
+        }
+    }
+
+    async fn list_all(&self, prefix: &str) -> Result<Vec<ObjectMeta>, ObjectError> {
+        let mut pages =
+            self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| unavailable(prefix, "listed", AwsError::of(&error)))?;
+            found.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| {
+                Some(ObjectMeta {
+                    key: object.key?,
+                    size: object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                    etag: unquoted(object.e_tag.as_deref()),
+                    modified: timestamp(object.last_modified.as_ref()),
+                })
+            }));
+        }
+        Ok(found)
+    }
+}
+
+impl Objects for S3Objects {
+    fn get<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<(Bytes, ETag)>, ObjectError>> {
+        Box::pin(async move {
+            version::check_key(key, "read")?;
+            Ok(match self.read(key, None, None).await? {
+                Body::Whole(body, etag) => Some((body, etag)),
+                Body::Missing | Body::Changed | Body::BeyondEnd => None,
+            })
+        })
+    }
+
+    fn get_range<'a>(
+        &'a self,
+        key: &'a str,
+        range: Range<u64>,
+        version: Option<&'a ETag>,
+    ) -> Boxed<'a, Result<Bytes, ObjectError>> {
+        Box::pin(async move {
+            version::check_key(key, "read")?;
+            let empty = range.is_empty();
+            // HTTP has no empty range, so that one byte is asked for to learn whether the object is there.
+            let range = if empty { range.start..range.start.saturating_add(1) } else { range };
+            match self.read(key, Some(range), version).await? {
+                Body::Whole(body, _) => Ok(if empty { Bytes::new() } else { body }),
+                Body::BeyondEnd => Ok(Bytes::new()),
+                Body::Missing => Err(ObjectError::Missing { key: key.to_owned() }),
+                Body::Changed => Err(ObjectError::Changed { key: key.to_owned() }),
+            }
+        })
+    }
+
+    fn head<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<ObjectMeta>, ObjectError>> {
+        Box::pin(async move {
+            version::check_key(key, "read")?;
+            match self.client.head_object().bucket(&self.bucket).key(key).send().await {
+                Ok(head) => Ok(Some(ObjectMeta {
+                    key: key.to_owned(),
+                    size: head.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                    etag: unquoted(head.e_tag()),
+                    modified: timestamp(head.last_modified()),
+                })),
+                Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(None),
+                Err(error) => Err(unavailable(key, "read", AwsError::of(&error))),
+            }
+        })
+    }
+
+    fn put<'a>(
+        &'a self,
+        key: &'a str,
+        body: Bytes,
+        condition: Condition,
+    ) -> Boxed<'a, Result<Put, ObjectError>> {
+        Box::pin(async move {
+            version::check_key(key, "written")?;
+            self.write(key, body, &condition).await
+        })
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<ObjectMeta>, ObjectError>> {
+        Box::pin(self.list_all(prefix))
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), ObjectError>> {
+        Box::pin(async move {
+            version::check_key(key, "deleted")?;
+            let answer = self.client.delete_object().bucket(&self.bucket).key(key).send().await;
+            answer.map(drop).map_err(|error| unavailable(key, "deleted", AwsError::of(&error)))
+        })
+    }
+
+    fn bucket(&self) -> &str {
+        &self.bucket
+    }
+}
+
+async fn collect(answer: GetObjectOutput) -> Result<Body, AwsError> {
+    let etag = unquoted(answer.e_tag());
+    let body = answer.body.collect().await.map_err(|error| AwsError::while_reading(&error))?;
+    Ok(Body::Whole(body.into_bytes(), etag))
+}
+
+type Answered = aws_sdk_s3::config::http::HttpResponse;
+
+fn refused_read(key: &str, error: &SdkError<GetObjectError, Answered>) -> Result<Body, ObjectError> {
+    if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) {
+        return Ok(Body::Missing);
+    }
+    match status(error) {
+        Some(412) => Ok(Body::Changed),
+        Some(416) => Ok(Body::BeyondEnd),
+        _ => Err(unavailable(key, "read", AwsError::of(error))),
+    }
+}
+
+fn status<E>(error: &SdkError<E, Answered>) -> Option<u16> {
+    error.raw_response().map(|answer| answer.status().as_u16())
+}
+
+fn unavailable(key: &str, action: &'static str, source: AwsError) -> ObjectError {
+    ObjectError::Unavailable { key: key.to_owned(), action, source: Box::new(source) }
+}
+
+/// Waits before the attempt after this one: 0.1 s, doubling, up to half as long again by chance.
+async fn pause(attempt: u32) {
+    let base = Duration::from_millis(100 * (1 << attempt.min(6)) / 2);
+    tokio::time::sleep(base.mul_f64(1.0 + rand::random::<f64>() / 2.0)).await;
+}
+
+fn quoted(etag: &ETag) -> String {
+    format!("\"{}\"", etag.0)
+}
+
+fn unquoted(etag: Option<&str>) -> ETag {
+    ETag(etag.unwrap_or_default().trim_matches('"').to_owned())
+}
+
+fn timestamp(time: Option<&DateTime>) -> Timestamp {
+    Timestamp(time.and_then(|time| time.to_millis().ok()).unwrap_or(0))
+}

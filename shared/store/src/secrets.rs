@@ -1,0 +1,230 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
+use penstock_model::definition::SecretRef;
+use penstock_model::port::{Boxed, Freshness, Secret, SecretError, Secrets};
+
+use crate::aws_error::AwsError;
+
+/// Secrets on a laptop: environment variables and files. Nothing is cached.
+pub struct LocalSecrets {
+    variable: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    folder: PathBuf,
+}
+
+impl fmt::Debug for LocalSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LocalSecrets({})", self.folder.display())
+    }
+}
+
+impl LocalSecrets {
+    /// `variable` looks up an environment variable; `folder` is that of the definitions.
+    #[must_use]
+    pub fn new(
+        variable: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+        folder: impl Into<PathBuf>,
+    ) -> Self {
+        Self { variable: Box::new(variable), folder: folder.into() }
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        (self.variable)(name).filter(|text| !text.is_empty())
+    }
+
+    fn find(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
+        let missing = |help| SecretError::Missing { reference: reference.describe(), help };
+        match reference {
+            SecretRef::Variable { env } => self
+                .variable(env)
+                .map(Secret::new)
+                .ok_or_else(|| missing(format!("the environment variable {env} is not set"))),
+            SecretRef::File { file } => {
+                let path = self.folder.join(file);
+                read(reference, &path)?
+                    .ok_or_else(|| missing(format!("the file {} is not there", path.display())))
+            }
+            SecretRef::Named(name) => {
+                if !is_plain(name) {
+                    return Err(missing(
+                        "a secret's name has letters, digits, `-`, `_` and `.` only".to_owned(),
+                    ));
+                }
+                let variable = format!("PENSTOCK_SECRET_{}", name.to_uppercase().replace('-', "_"));
+                let path = self.folder.join("secrets").join(name);
+                if let Some(text) = self.variable(&variable) {
+                    return Ok(Secret::new(text));
+                }
+                read(reference, &path)?.ok_or_else(|| {
+                    missing(format!(
+                        "set the environment variable {variable}, or write the file {}",
+                        path.display()
+                    ))
+                })
+            }
+        }
+    }
+}
+
+/// A name that is one file in the folder and part of a variable's name.
+fn is_plain(name: &str) -> bool {
+    !name.starts_with('.')
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+/// The file's text without the line end that editors add; `None` if there is no such file, or nothing in it.
+fn read(reference: &SecretRef, path: &Path) -> Result<Option<Secret>, SecretError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let text = text.strip_suffix('\n').unwrap_or(&text);
+            let text = text.strip_suffix('\r').unwrap_or(text);
+            Ok((!text.is_empty()).then(|| Secret::new(text.to_owned())))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(SecretError::Unavailable { reference: reference.describe(), source: Box::new(error) })
+        }
+    }
+}
+
+impl Secrets for LocalSecrets {
+    fn fetch<'a>(
+        &'a self,
+        reference: &'a SecretRef,
+        _freshness: Freshness,
+    ) -> Boxed<'a, Result<Secret, SecretError>> {
+        Box::pin(async move { self.find(reference) })
+    }
+}
+
+/// Secrets in AWS Secrets Manager. What was fetched is kept as long as the process, or until a fresh one is
+/// asked for.
+pub struct AwsSecrets {
+    client: Client,
+    prefix: String,
+    fetched: Mutex<HashMap<String, Secret>>,
+}
+
+impl fmt::Debug for AwsSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AwsSecrets({})", self.prefix)
+    }
+}
+
+impl AwsSecrets {
+    /// Secrets whose ids are `prefix` followed by the name, with nothing between: a prefix ends in its own `/`.
+    #[must_use]
+    pub fn new(client: Client, prefix: impl Into<String>) -> Self {
+        Self { client, prefix: prefix.into(), fetched: Mutex::default() }
+    }
+
+    fn cached(&self, id: &str) -> Option<Secret> {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    async fn ask(&self, name: &str) -> Result<Secret, SecretError> {
+        let id = format!("{}{name}", self.prefix);
+        let missing = |help| SecretError::Missing { reference: name.to_owned(), help };
+        let answer = match self.client.get_secret_value().secret_id(&id).send().await {
+            Ok(answer) => answer,
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(GetSecretValueError::is_resource_not_found_exception) =>
+            {
+                return Err(missing(format!("create the secret {id} in Secrets Manager")));
+            }
+            Err(error) => {
+                return Err(SecretError::Unavailable {
+                    reference: name.to_owned(),
+                    source: Box::new(AwsError::of(&error)),
+                });
+            }
+        };
+        let text = answer.secret_string().ok_or_else(|| missing(format!("the secret {id} holds no text")))?;
+        let secret = Secret::new(text.to_owned());
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(id, secret.clone());
+        Ok(secret)
+    }
+}
+
+impl Secrets for AwsSecrets {
+    fn fetch<'a>(
+        &'a self,
+        reference: &'a SecretRef,
+        freshness: Freshness,
+    ) -> Boxed<'a, Result<Secret, SecretError>> {
+        Box::pin(async move {
+            let name = match reference {
+                SecretRef::Named(name) => name,
+                SecretRef::Variable { .. } | SecretRef::File { .. } => {
+                    return Err(SecretError::Missing {
+                        reference: reference.describe(),
+                        help: "on AWS a secret is referred to by its name in Secrets Manager".to_owned(),
+                    });
+                }
+            };
+            let cached = match freshness {
+                Freshness::Cached => self.cached(&format!("{}{name}", self.prefix)),
+                Freshness::Fresh => None,
+            };
+            match cached {
+                Some(secret) => Ok(secret),
+                None => self.ask(name).await,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn fetch(secrets: &LocalSecrets, reference: SecretRef) -> Result<String, String> {
+        let fetched = secrets.fetch(&reference, Freshness::Cached).await;
+        fetched.map(|secret| secret.expose().to_owned()).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn looks_where_the_definition_says() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("secrets")).unwrap();
+        std::fs::write(folder.path().join("secrets/hub-spot"), "from-file\r\n").unwrap();
+        std::fs::write(folder.path().join("secrets/empty"), "\n").unwrap();
+        std::fs::write(folder.path().join("token"), "two\nlines\n\n").unwrap();
+        let variables = |name: &str| match name {
+            "PENSTOCK_SECRET_SALES_FORCE" => Some("from-variable".to_owned()),
+            "TOKEN" => Some("given".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        let secrets = LocalSecrets::new(variables, folder.path());
+        let named = |name: &str| SecretRef::Named(name.to_owned());
+        let env = |env: &str| SecretRef::Variable { env: env.to_owned() };
+        let file = |file: &str| SecretRef::File { file: file.to_owned() };
+        let cases = [
+            (named("sales-force"), Some("from-variable")),
+            (named("hub-spot"), Some("from-file")),
+            (named("empty"), None),
+            (named("none"), None),
+            (named("../token"), None),
+            (env("TOKEN"), Some("given")),
+            (env("EMPTY"), None),
+            (file("token"), Some("two\nlines\n")),
+            (file("nowhere"), None),
+        ];
+        for (reference, expected) in cases {
+            let found = fetch(&secrets, reference.clone()).await;
+            assert_eq!(found.as_deref().ok(), expected, "{reference:?}");
+        }
+        let help = fetch(&secrets, named("none")).await.unwrap_err();
+        assert!(help.contains("PENSTOCK_SECRET_NONE") && help.contains("secrets/none"), "{help}");
+        assert!(!format!("{secrets:?}").contains("from"));
+    }
+}
