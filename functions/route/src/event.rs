@@ -72,11 +72,12 @@ struct Due {
     due: String,
 }
 
-/// Reads an event: an EventBridge envelope from S3, `{"schedule": …, "due": …}`, or `{"sync": …}`.
+/// Reads an event: an EventBridge envelope from S3, `{"schedule": …, "due": …}`, or `{"sync": …}`. `invocation` is the
+/// id of this invocation, which stays the same when the platform repeats it.
 ///
 /// # Errors
 /// `SyncInvalid` naming what is not understood; never the event's content.
-pub fn read(event: Value) -> Result<Event, Failure> {
+pub fn read(event: Value, invocation: &str) -> Result<Event, Failure> {
     let has = |member: &str| event.get(member).is_some();
     if has("detail-type") {
         return read_envelope(event);
@@ -86,15 +87,9 @@ pub fn read(event: Value) -> Result<Event, Failure> {
         return Ok(Event::Schedule { name: due.schedule, due: due.due });
     }
     if has("sync") {
-        let id = name_of(&event);
-        return Ok(Event::Start { request: decode(event, "a request for a sync")?, id });
+        return Ok(Event::Start { request: decode(event, "a request for a sync")?, id: invocation.to_owned() });
     }
     Err(unreadable("it is none of: an EventBridge event, {\"schedule\": …}, {\"sync\": …}"))
-}
-
-/// A name for a plain request: the same request, word for word, is the same.
-fn name_of(event: &Value) -> String {
-    penstock_store::fingerprint_of(event.to_string().as_bytes())
 }
 
 fn read_envelope(event: Value) -> Result<Event, Failure> {

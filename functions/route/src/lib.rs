@@ -58,8 +58,8 @@ pub struct RouteResponse {
 /// # Errors
 /// `SyncInvalid` if the event can't be read or concerns no sync: it then goes to the queue of undeliverable events, with
 /// the reason. `StorageUnavailable` if definitions or the state machine can't be reached.
-pub async fn handle(request: serde_json::Value, _: &Invocation, context: &Context) -> Result<RouteResponse, Failure> {
-    let event = read(request)?;
+pub async fn handle(request: serde_json::Value, invocation: &Invocation, context: &Context) -> Result<RouteResponse, Failure> {
+    let event = read(request, &invocation.request_id)?;
     let mut response = RouteResponse { contract: CONTRACT, started: Vec::new(), known: Vec::new() };
     for start in concerned(context.state.as_ref(), &event).await? {
         let name = execution_name(&start.sync, &event);

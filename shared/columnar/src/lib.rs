@@ -7,6 +7,7 @@ pub mod canonical;
 pub mod changes;
 pub mod diff;
 pub mod fingerprint;
+mod format;
 pub mod mapping;
 pub mod read;
 pub mod reading;
@@ -14,6 +15,8 @@ pub mod snapshot;
 pub mod split;
 pub mod transform;
 pub mod unload;
+
+pub use format::FormatError;
 
 #[cfg(test)]
 mod testing;

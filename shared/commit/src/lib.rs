@@ -12,4 +12,4 @@ mod snapshot;
 pub use chunk::{ChunkResult, load as load_chunk};
 pub use dead_letters::write as write_dead_letters;
 pub use identities::load as load_identities;
-pub use snapshot::{Committed, Ports, commit, load_current};
+pub use snapshot::{Committed, Ports, commit, load_current, tally};

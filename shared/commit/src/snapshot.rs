@@ -77,14 +77,7 @@ pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failu
         return Ok(Committed::default());
     };
     let mut committed = Committed {
-        counts: Counts {
-            read: gate.counts.read,
-            added: gate.counts.added,
-            changed: gate.counts.changed,
-            removed: gate.counts.removed,
-            unchanged: gate.counts.unchanged,
-            ..Counts::default()
-        },
+        counts: found(&gate),
         null_counts: gate.null_counts.clone(),
         ..Committed::default()
     };
@@ -101,6 +94,35 @@ pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failu
         sweep(ports.state, plan).await?;
     }
     Ok(committed)
+}
+
+/// What a run has achieved so far; nothing is committed.
+///
+/// # Errors
+/// `StorageUnavailable`, or `ContractMismatch` if an object can't be read.
+pub async fn tally(state: &dyn Objects, plan: &RunPlan) -> Result<Counts, Failure> {
+    let Some((gate, _)) = json::get_json::<GateDecision>(state, &plan.run.keys().gate()).await? else {
+        return Ok(Counts::default());
+    };
+    let mut counts = found(&gate);
+    let mut chunks =
+        stream::iter(&gate.chunks).map(|&listed| chunk::load(state, plan, listed)).buffered(CHUNKS_AT_ONCE);
+    while let Some(result) = chunks.try_next().await? {
+        result.outcomes.iter().flatten().for_each(|outcome| counts.add(outcome));
+    }
+    Ok(counts)
+}
+
+/// What diff found, as a run's counts.
+fn found(gate: &GateDecision) -> Counts {
+    Counts {
+        read: gate.counts.read,
+        added: gate.counts.added,
+        changed: gate.counts.changed,
+        removed: gate.counts.removed,
+        unchanged: gate.counts.unchanged,
+        ..Counts::default()
+    }
 }
 
 /// What the chunks leave for the manifest.

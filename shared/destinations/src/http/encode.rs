@@ -118,8 +118,8 @@ impl CompiledOperation {
                 RowSlot::Record => operation.matched.get().len() + operation.fields.get().len() + 1,
                 RowSlot::Fields => operation.fields.get().len() + 1,
                 RowSlot::Match | RowSlot::MatchValue | RowSlot::MatchField => operation.matched.get().len() + 1,
-                // Escaped, a byte takes six at most; ids are letters and digits.
-                RowSlot::Id => operation.id.as_ref().map_or(4, |id| id.len() * 2 + 2),
+                // Escaped, a byte takes six at most.
+                RowSlot::Id => operation.id.as_ref().map_or(4, |id| id.len() * 6 + 2),
                 RowSlot::Key => operation.key.get().len(),
                 RowSlot::Ordinal => 12,
             },

@@ -89,15 +89,7 @@ impl Fault {
 }
 
 /// What an error means for the statement that met it.
-pub(super) fn classify(error: &tokio_postgres::Error, table: &TableName) -> Trouble {
-    match error.as_db_error() {
-        Some(answer) => classify_answer(answer, table),
-        None => Trouble::Lost(Fault::Silent),
-    }
-}
-
-/// Like [`classify`], keeping the error as the cause if the database did not answer.
-pub(super) fn classify_owned(error: tokio_postgres::Error, table: &TableName) -> Trouble {
+pub(super) fn classify(error: tokio_postgres::Error, table: &TableName) -> Trouble {
     match error.as_db_error() {
         Some(answer) => classify_answer(answer, table),
         None => Trouble::Lost(Fault::Connection(error)),

@@ -149,7 +149,7 @@ impl Table {
             async move { client.query_typed(query, &[(sql, Type::TEXT)]).await }
         };
         let (found, columns, unique) = join3(ask(FIND), ask(COLUMNS), ask(UNIQUE)).await;
-        let failed = |error| classify(&error, name);
+        let failed = |error| classify(error, name);
         let (found, columns, unique) =
             (found.map_err(failed)?, columns.map_err(failed)?, unique.map_err(failed)?);
 

@@ -1,0 +1,174 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use penstock_model::contract::GuardName;
+
+/// Reverse ETL from Parquet unloads to CRMs, tools and databases.
+#[derive(Debug, Parser)]
+#[command(name = "penstock", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Sync two days of a bundled customers table into a HubSpot simulator on this machine.
+    Demo(Demo),
+    /// Run a sync on this machine.
+    Run(Run),
+    /// Check definitions: every mistake in every file, at once.
+    Check(Check),
+    /// Show the first mapped records; nothing is sent.
+    Preview(Preview),
+    /// List dead letters: which rows were rejected, and why.
+    DeadLetters(DeadLetters),
+    /// Send dead letters again, with their newest rows.
+    Replay(Replay),
+    /// Serve a simulator of a destination on this machine.
+    Twin(Twin),
+    /// Print the JSON Schemas of definitions.
+    Schema(Schema),
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where to leave the demo's files; a new folder in the system's temporary folder if left out.
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+    /// Print one JSON object for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which sync, and where its state is.
+#[derive(Debug, Args, Clone)]
+pub struct Target {
+    /// The sync's definition.
+    pub sync: PathBuf,
+    /// The folder that holds the sync's state.
+    #[arg(long, default_value = ".penstock")]
+    pub state: PathBuf,
+    /// The environment of the connection.
+    #[arg(long)]
+    pub env: Option<String>,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Which sync.
+    #[command(flatten)]
+    pub target: Target,
+    /// Take the unload from here: a folder, a file, or s3://bucket/prefix/.
+    #[arg(long)]
+    pub unload: Option<String>,
+    /// Compare and count; send nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Send every row again; removals are honoured.
+    #[arg(long)]
+    pub full: bool,
+    /// Take over state that is bound to another account, object or key.
+    #[arg(long)]
+    pub adopt: bool,
+    /// Pass over a guard this once.
+    #[arg(long, value_parser = guard)]
+    pub allow: Vec<GuardName>,
+    /// Print one JSON object for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Definitions: syncs, unloads, connections, connectors.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print one JSON object for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `preview`.
+#[derive(Debug, Args)]
+pub struct Preview {
+    /// The sync's definition.
+    pub sync: PathBuf,
+    /// How many rows.
+    #[arg(long, default_value_t = 5)]
+    pub rows: u32,
+    /// Take the unload from here: a folder, a file, or s3://bucket/prefix/.
+    #[arg(long)]
+    pub unload: Option<String>,
+}
+
+/// Arguments of `dead-letters`.
+#[derive(Debug, Args)]
+pub struct DeadLetters {
+    /// Which sync.
+    #[command(flatten)]
+    pub target: Target,
+    /// Only those of this run.
+    #[arg(long)]
+    pub run: Option<String>,
+    /// Print them as JSON lines, with key and payload.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Which sync.
+    #[command(flatten)]
+    pub target: Target,
+    /// Only those of this run.
+    #[arg(long)]
+    pub run: Option<String>,
+    /// Only those with this code.
+    #[arg(long)]
+    pub code: Option<String>,
+    /// Take the unload from here: a folder, a file, or s3://bucket/prefix/.
+    #[arg(long)]
+    pub unload: Option<String>,
+    /// Print one JSON object for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `twin`.
+#[derive(Debug, Args)]
+pub struct Twin {
+    /// Which destination.
+    #[arg(value_parser = ["hubspot"])]
+    pub destination: String,
+    /// The port on loopback; a free one if left out.
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// The token that it accepts.
+    #[arg(long, default_value = "pat-twin")]
+    pub token: String,
+}
+
+/// Arguments of `schema`.
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// `sync`, `unload`, `connection` or `connector`; all of them if left out.
+    pub kind: Option<String>,
+    /// Write one file per schema into this folder.
+    #[arg(long)]
+    pub write: Option<PathBuf>,
+}
+
+fn guard(text: &str) -> Result<GuardName, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|_| {
+        format!("there is no guard {text}; there are max_removed, max_changed, max_null_rise and older_unload")
+    })
+}

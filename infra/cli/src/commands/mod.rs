@@ -1,0 +1,99 @@
+//! One module per command.
+
+pub mod check;
+pub mod dead_letters;
+pub mod demo;
+pub mod preview;
+pub mod run;
+pub mod schema;
+pub mod twin;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use penstock_destinations::Parts;
+use penstock_lambda_kit::clock::SystemClock;
+use penstock_lambda_kit::random::SystemRandom;
+use penstock_store::{FolderObjects, LocalSecrets, Opener};
+
+use crate::args::{Cli, Command};
+use crate::definitions::check::{CheckedSync, check};
+use crate::definitions::Mistake;
+use crate::local::{LocalExecutions, Platform};
+
+/// Carries out a command.
+///
+/// # Errors
+/// What could not be done at all; what a run or a check found is in the exit code.
+pub async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Demo(args) => demo::demo(args).await,
+        Command::Run(args) => run::run(args).await,
+        Command::Check(args) => check::check_files(args).await,
+        Command::Preview(args) => preview::preview(args).await,
+        Command::DeadLetters(args) => dead_letters::list(args).await,
+        Command::Replay(args) => run::replay(args).await,
+        Command::Twin(args) => twin::serve(args).await,
+        Command::Schema(args) => schema::print(&args),
+    }
+}
+
+/// Where unloads are opened on this machine: folders, and S3 with this machine's credentials.
+async fn opener(locations: &[&str]) -> Opener {
+    if locations.iter().any(|location| location.starts_with("s3://")) {
+        Opener::new(penstock_store::clients().await.s3)
+    } else {
+        Opener::folders()
+    }
+}
+
+/// The platform over a state folder, with its executions.
+async fn platform(state: &Path, definitions: &Path, locations: &[&str]) -> anyhow::Result<(Platform, LocalExecutions)> {
+    std::fs::create_dir_all(state)?;
+    let state = std::path::absolute(state)?;
+    let executions = LocalExecutions::new(&state);
+    let secrets = LocalSecrets::new(std::env::vars().collect(), definitions);
+    let platform = Platform {
+        state: Arc::new(FolderObjects::new(&state)),
+        unloads: Arc::new(opener(locations).await),
+        executions: Arc::new(executions.clone()),
+        parts: Parts {
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(SystemRandom),
+            secrets: Arc::new(secrets),
+            transport: penstock_destinations::http::transport()?,
+        },
+        sizes: penstock_plan::Sizes { read_concurrency: 2, diff_concurrency: 2, ..penstock_plan::Sizes::default() },
+    };
+    Ok((platform, executions))
+}
+
+/// The one sync of a file, or every mistake in it and in what it refers to.
+async fn checked_sync(file: &PathBuf, unload: Option<&str>) -> Result<CheckedSync, Vec<Mistake>> {
+    let unloads = opener(unload.as_slice()).await;
+    let mut checked = check(std::slice::from_ref(file), &unloads).await;
+    if !checked.mistakes.is_empty() {
+        return Err(checked.mistakes);
+    }
+    let wrong = |message: &str| {
+        vec![Mistake { file: file.clone(), line: 1, field: String::new(), message: message.to_owned() }]
+    };
+    match (checked.syncs.pop(), checked.syncs.is_empty()) {
+        (Some(sync), true) => Ok(sync),
+        (Some(_), false) => Err(wrong("holds several syncs; name a file that holds one")),
+        (None, _) => Err(wrong("holds no sync")),
+    }
+}
+
+/// The folder that secrets are looked for in: where the definitions are.
+fn definitions_folder(file: &Path) -> PathBuf {
+    let beside = file.parent().unwrap_or(Path::new("."));
+    let in_kind_folder = beside.file_name().is_some_and(|name| name == "syncs");
+    if in_kind_folder { beside.join("..") } else { beside.to_owned() }
+}
+
+/// Mistakes as lines, for people and for messages.
+fn listed(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,92 @@
+//! `penstock run` and `penstock replay`.
+
+use std::process::ExitCode;
+
+use penstock_model::FailureName;
+use penstock_model::contract::{Replay, RunOptions};
+
+use super::{checked_sync, definitions_folder, listed, platform};
+use crate::args;
+use crate::local::{self, Finished, Start, publish};
+use crate::progress::Shown;
+use crate::show::RunResult;
+
+/// Runs a sync on this machine.
+///
+/// # Errors
+/// If the state folder can't be used.
+pub async fn run(args: args::Run) -> anyhow::Result<ExitCode> {
+    let options = RunOptions {
+        dry_run: args.dry_run,
+        full: args.full,
+        adopt: args.adopt,
+        allow: args.allow,
+        unload: args.unload,
+        replay: None,
+    };
+    execute(args.target, options, args.json).await
+}
+
+/// Sends dead letters again.
+///
+/// # Errors
+/// If the state folder can't be used.
+pub async fn replay(args: args::Replay) -> anyhow::Result<ExitCode> {
+    let replay = Replay { run: args.run, code: args.code };
+    let options = RunOptions { replay: Some(replay), unload: args.unload, ..RunOptions::default() };
+    execute(args.target, options, args.json).await
+}
+
+async fn execute(target: args::Target, options: RunOptions, json: bool) -> anyhow::Result<ExitCode> {
+    let result = match finish(&target, options, json).await? {
+        Ok(finished) => finished.result,
+        Err(result) => result,
+    };
+    if json {
+        println!("{}", serde_json::to_string(&result)?);
+    } else {
+        print!("{}", result.plain());
+        if result.counts.rejected > 0 {
+            println!(
+                "  rejected    penstock dead-letters {} --state {} --run {}",
+                target.sync.display(),
+                target.state.display(),
+                result.run_id
+            );
+        }
+    }
+    Ok(if result.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Checks, publishes and runs; the inner error is a result that never became a run.
+///
+/// # Errors
+/// If the state folder can't be used.
+pub async fn finish(
+    target: &args::Target,
+    mut options: RunOptions,
+    quiet: bool,
+) -> anyhow::Result<Result<Finished, RunResult>> {
+    let checked = match checked_sync(&target.sync, options.unload.as_deref()).await {
+        Ok(checked) => checked,
+        Err(mistakes) => {
+            return Ok(Err(RunResult::not_begun(FailureName::SyncInvalid.as_str(), listed(&mistakes))));
+        }
+    };
+    options.unload = options.unload.map(|unload| absolute(&unload)).transpose()?;
+    let location = options.unload.clone().unwrap_or_else(|| checked.unload.definition.location.clone());
+    let (platform, executions) = platform(&target.state, &definitions_folder(&target.sync), &[&location]).await?;
+    publish(platform.state.as_ref(), &checked).await?;
+    let start = Start { sync: checked.sync.name.clone(), environment: target.env.clone(), options };
+    let shown = Shown::new(quiet);
+    let finished = local::run(&platform, &executions, start, &shown).await?;
+    shown.end();
+    Ok(Ok(finished))
+}
+
+fn absolute(location: &str) -> anyhow::Result<String> {
+    if location.contains("://") {
+        return Ok(location.to_owned());
+    }
+    Ok(std::path::absolute(location)?.to_string_lossy().into_owned())
+}

@@ -1,0 +1,128 @@
+//! A file's footer: fetched with as few requests as possible, and checked before it is believed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use parquet::DecodeResult;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{
+    PageIndexPolicy, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataPushDecoder,
+    ParquetStatisticsPolicy,
+};
+use penstock_model::port::{ETag, Objects};
+
+use super::UnloadError;
+
+/// The end of a file that is fetched first: nearly every footer is smaller.
+const TAIL_BYTES: u64 = 64 * 1024;
+/// The largest footer that is decoded: beyond it a file is taken to be hostile.
+const MAX_FOOTER_BYTES: u64 = 64 * 1024 * 1024;
+/// Magic, length of the footer, magic.
+const SMALLEST_FILE_BYTES: u64 = 12;
+const MAGIC: &[u8] = b"PAR1";
+const MAGIC_ENCRYPTED: &[u8] = b"PARE";
+
+/// Runs a decoder. A panic of it is the file's fault; its message is dropped, since it may quote a value.
+pub(crate) fn decoded<T>(
+    file: &str,
+    decode: impl FnOnce() -> Result<T, ParquetError>,
+) -> Result<T, UnloadError> {
+    match catch_unwind(AssertUnwindSafe(decode)) {
+        Ok(result) => result.map_err(|error| UnloadError::decoding(file, &error)),
+        Err(_) => Err(UnloadError::corrupt(file, "the decoder gave up on it")),
+    }
+}
+
+/// Where pages stand is needed only to skip some of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// The places of pages are left out.
+    Unlocated,
+    /// The places of pages are fetched if the file has them.
+    Located,
+}
+
+/// Fetches and decodes the footer of one version of a file.
+pub(crate) async fn fetch(
+    objects: &dyn Objects,
+    file: &str,
+    size: u64,
+    etag: &ETag,
+    pages: Pages,
+) -> Result<ParquetMetaData, UnloadError> {
+    if size < SMALLEST_FILE_BYTES {
+        return Err(UnloadError::corrupt(file, format!("with {size} bytes it is too short for Parquet")));
+    }
+    let tail = size.saturating_sub(TAIL_BYTES)..size;
+    let first = range(objects, file, tail.clone(), etag).await?;
+    check_magic(file, &first, tail.start == 0)?;
+    let policy = match pages {
+        Pages::Unlocated => PageIndexPolicy::Skip,
+        Pages::Located => PageIndexPolicy::Optional,
+    };
+    let options = ParquetMetaDataOptions::new()
+        .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
+        .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+    let mut decoder = decoded(file, || {
+        let mut decoder = ParquetMetaDataPushDecoder::try_new(size)?
+            .with_page_index_policy(PageIndexPolicy::Skip)
+            .with_offset_index_policy(policy)
+            .with_metadata_options(Some(options.into()));
+        decoder.push_ranges(vec![tail], vec![first])?;
+        Ok(decoder)
+    })?;
+    loop {
+        match decoded(file, || decoder.try_decode())? {
+            DecodeResult::Data(metadata) => return Ok(metadata),
+            DecodeResult::Finished => return Err(UnloadError::corrupt(file, "its footer has no end")),
+            DecodeResult::NeedsData(ranges) => {
+                let wanted: u64 = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
+                if wanted > MAX_FOOTER_BYTES {
+                    return Err(UnloadError::corrupt(file, format!("its footer claims {wanted} bytes")));
+                }
+                let mut parts = Vec::with_capacity(ranges.len());
+                for wanted in &ranges {
+                    parts.push(range(objects, file, wanted.clone(), etag).await?);
+                }
+                decoded(file, || decoder.push_ranges(ranges, parts))?;
+            }
+        }
+    }
+}
+
+/// Exactly these bytes of exactly this version.
+pub(crate) async fn range(
+    objects: &dyn Objects,
+    file: &str,
+    range: std::ops::Range<u64>,
+    etag: &ETag,
+) -> Result<Bytes, UnloadError> {
+    let wanted = range.end.saturating_sub(range.start);
+    let bytes = objects
+        .get_range(file, range, Some(etag))
+        .await
+        .map_err(|error| UnloadError::pinned(file, error))?;
+    if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(UnloadError::corrupt(file, "it ends early")) }
+}
+
+fn check_magic(file: &str, tail: &[u8], is_whole: bool) -> Result<(), UnloadError> {
+    if tail.ends_with(MAGIC_ENCRYPTED) {
+        return Err(UnloadError::corrupt(file, "it is encrypted"));
+    }
+    if !tail.ends_with(MAGIC) || (is_whole && !tail.starts_with(MAGIC)) {
+        return Err(UnloadError::corrupt(file, "it is not a Parquet file, or was cut short"));
+    }
+    Ok(())
+}
+
+/// The rows of each row group, once they agree with the file's total.
+pub(crate) fn row_groups(file: &str, metadata: &ParquetMetaData) -> Result<Vec<u32>, UnloadError> {
+    let rows: Option<Vec<u32>> =
+        metadata.row_groups().iter().map(|group| u32::try_from(group.num_rows()).ok()).collect();
+    let rows = rows.ok_or_else(|| UnloadError::corrupt(file, "a row group claims an impossible count"))?;
+    let total: u64 = rows.iter().map(|rows| u64::from(*rows)).sum();
+    if u64::try_from(metadata.file_metadata().num_rows()) != Ok(total) {
+        return Err(UnloadError::corrupt(file, "its row groups do not add up to its count of rows"));
+    }
+    Ok(rows)
+}

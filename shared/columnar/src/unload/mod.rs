@@ -1,0 +1,15 @@
+//! Unloads: where they lie, when they are complete, which files and columns they have.
+//!
+//! [`discover`] finds the newest complete unload of a location, verifies it and pins its files by version.
+
+mod discover;
+mod error;
+pub(crate) mod footer;
+mod location;
+mod manifest;
+pub(crate) mod schema;
+mod zone;
+
+pub use discover::{Discovered, discover};
+pub use error::UnloadError;
+pub use zone::NaiveTimestamps;

@@ -1,0 +1,91 @@
+use penstock_model::unload::ColumnType;
+
+use super::UnloadError;
+
+/// What becomes of timestamps that come without a zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NaiveTimestamps {
+    /// They stay as they are.
+    Kept,
+    /// They are instants of a zone this many seconds east of UTC.
+    At {
+        /// Seconds to subtract to come to UTC.
+        offset_s: i32,
+    },
+}
+
+impl NaiveTimestamps {
+    /// Reads a definition's `naive_timestamps`: `UTC`, `Z` or an offset such as `+02:00`.
+    ///
+    /// # Errors
+    /// [`UnloadError::Definition`] for anything else.
+    pub fn parse(text: Option<&str>) -> Result<Self, UnloadError> {
+        let Some(text) = text else { return Ok(Self::Kept) };
+        if matches!(text, "UTC" | "utc" | "Z") {
+            return Ok(Self::At { offset_s: 0 });
+        }
+        offset(text).map(|offset_s| Self::At { offset_s }).ok_or_else(|| UnloadError::Definition {
+            message: format!("naive_timestamps is {text}, which is neither UTC nor an offset such as +02:00"),
+        })
+    }
+
+    /// The type a column has once this is applied.
+    pub(crate) fn apply(self, kind: ColumnType) -> ColumnType {
+        match (self, kind) {
+            (Self::At { .. }, ColumnType::Naive) => ColumnType::Instant,
+            (_, ColumnType::List(element)) => ColumnType::List(Box::new(self.apply(*element))),
+            (_, ColumnType::Map(value)) => ColumnType::Map(Box::new(self.apply(*value))),
+            (_, ColumnType::Struct(fields)) => {
+                ColumnType::Struct(fields.into_iter().map(|(name, kind)| (name, self.apply(kind))).collect())
+            }
+            (_, kind) => kind,
+        }
+    }
+
+    /// Seconds east of UTC of a timestamp without zone that has become an instant.
+    pub(crate) fn offset_s(self) -> i32 {
+        match self {
+            Self::Kept => 0,
+            Self::At { offset_s } => offset_s,
+        }
+    }
+}
+
+fn offset(text: &str) -> Option<i32> {
+    let (sign, rest) = match text.split_at_checked(1)? {
+        ("+", rest) => (1, rest),
+        ("-", rest) => (-1, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = rest.split_once(':').unwrap_or((rest, "00"));
+    let number = |text: &str, limit: i32| {
+        let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<i32>().ok().filter(|value| digits && *value < limit)
+    };
+    Some(sign * (number(hours, 24)? * 3600 + number(minutes, 60)? * 60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_read() {
+        let at = |offset_s| Some(NaiveTimestamps::At { offset_s });
+        let cases = [
+            (None, Some(NaiveTimestamps::Kept)),
+            (Some("UTC"), at(0)),
+            (Some("+02:00"), at(7200)),
+            (Some("-03:30"), at(-12600)),
+            (Some("+05"), at(18000)),
+            (Some("Europe/Berlin"), None),
+            (Some("+2"), None),
+            (Some("+02:99"), None),
+            (Some("+é"), None),
+            (Some(""), None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(NaiveTimestamps::parse(text).ok(), expected, "{text:?}");
+        }
+    }
+}
