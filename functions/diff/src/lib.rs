@@ -48,11 +48,11 @@ pub async fn handle(request: DiffRequest, _: &Invocation, context: &Context) -> 
     }
     let overlay = overlay(state, &plan, partition).await?;
     let input = diff::load(state, &plan, partition, overlay).await?;
-    let output = diff::diff_partition(input, &plan, removals(&plan));
+    let output = diff::diff_partition(&input, &plan, removals(&plan));
     let candidate = plan.run.sync_keys().snapshot_partition(&plan.run.generation(), partition);
-    let body = snapshot::write_partition(output.snapshot, &plan.key_columns)?;
+    let body = snapshot::write_partition(&output.snapshot, &plan.key_columns)?;
     json::put_once(state, &candidate, body).await?;
-    json::put_once(state, &keys.changes(partition), changes::write_changes(&output.changes)).await?;
+    json::put_once(state, &keys.changes(partition), changes::write_changes(&output.changes, plan.partitions)).await?;
     json::put_once(state, &keys.removals(partition), changes::write_removals(&output.removals)).await?;
     if !output.carried.is_empty() {
         lines::put_lines(state, &keys.carried_overlay(partition), &output.carried, Condition::Always).await?;
@@ -81,7 +81,7 @@ async fn overlay(state: &dyn Objects, plan: &RunPlan, partition: u32) -> Result<
     let mut entries = Vec::new();
     let of_snapshot = u32::try_from(snapshot.partitions.len()).unwrap_or(u32::MAX);
     for file in &snapshot.overlay {
-        if !diff::overlaps(file.partition, of_snapshot, partition, plan.partitions) {
+        if !snapshot::overlaps(file.partition, of_snapshot, partition, plan.partitions) {
             continue;
         }
         let found: Vec<OverlayEntry> = lines::require_lines(state, &file.key).await?;

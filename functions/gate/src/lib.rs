@@ -111,7 +111,8 @@ async fn compared(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, F
     }
     check_guards(plan, &counts, &null_counts)?;
     let chunk_rows = plan.definition.sync.delivery.chunk_rows.unwrap_or(CHUNK_ROWS);
-    let chunks = changes::plan_chunks(state, &keys, plan.partitions, chunk_rows).await?;
+    let chunks =
+        changes::plan_chunks(state, &keys, plan.partitions, chunk_rows, plan.definition.sync.delivery.canary).await?;
     Ok(GateDecision { version: RunPlan::VERSION, counts, null_counts, chunks })
 }
 

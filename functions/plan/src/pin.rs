@@ -38,7 +38,7 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
     };
     let found = unload::discover(context.unloads.as_ref(), location, complete).await?;
     let columns = unload::with_zone(found.columns, definition.unload.naive_timestamps.as_deref())?;
-    let capabilities = definition.connector.capabilities(&definition.sync.object);
+    let capabilities = definition.capabilities();
     let mapping = Mapping::compile(&definition.sync, Some(&columns), &capabilities)
         .map_err(|problems| invalid(name, &problems))?;
     let mapping_hash = mapping.hash();
@@ -166,7 +166,7 @@ fn remembers(definition: &ResolvedSync, keys: &[Column]) -> bool {
         OnRemoved::Archive { archive: Scope::Any } => OperationKind::Archive,
         OnRemoved::Clear { .. } => OperationKind::Clear,
     };
-    let capabilities = definition.connector.capabilities(&definition.sync.object);
+    let capabilities = definition.capabilities();
     let needs_id = capabilities.operations.get(&kind).is_some_and(|capability| capability.needs_id);
     let is_key = |column: &String| keys.iter().any(|key| key.name.eq_ignore_ascii_case(column));
     needs_id || !definition.sync.matched.values().all(is_key)

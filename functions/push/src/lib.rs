@@ -5,7 +5,7 @@ mod witness;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_destinations::{Destination, Parts, Rest, Work};
+use penstock_destinations::{Destination, Parts, ReqwestTransport, Rest, Work};
 use penstock_lambda_kit::Invocation;
 use penstock_model::contract::{CONTRACT, Progress, ProgressStatus, PushRequest};
 use penstock_model::failure::{Failure, FailureName, Handling};
@@ -48,10 +48,13 @@ impl Context {
         let clock: Arc<dyn Clock> = Arc::new(penstock_lambda_kit::clock::SystemClock::new());
         let random: Arc<dyn Random> = Arc::new(penstock_lambda_kit::random::SystemRandom);
         let secrets: Arc<dyn Secrets> = aws.secrets(settings.required("PENSTOCK_SECRET_PREFIX")?);
+        let transport = ReqwestTransport::new().map_err(|error| {
+            Failure::because(FailureName::InvariantBroken, "the HTTP client can't be built", error)
+        })?;
         Ok(Self {
             state: aws.objects(settings.required("PENSTOCK_BUCKET")?),
             executions: aws.executions(settings.required("PENSTOCK_STATE_MACHINE_ARN")?),
-            parts: Parts { clock, random, secrets, transport: penstock_destinations::http::transport()? },
+            parts: Parts { clock, random, secrets, transport: Arc::new(transport) },
         })
     }
 }
@@ -127,7 +130,7 @@ async fn deliver(
     witness: &Receipts<'_>,
 ) -> Result<Rest, Failure> {
     let width = plan.definition.concurrency().unwrap_or(1).max(1);
-    let destination: Arc<dyn Destination> = penstock_destinations::open(&plan.definition, &context.parts, width)?;
+    let destination: Arc<dyn Destination> = penstock_destinations::open(&plan.definition, context.parts.clone(), width)?;
     destination.deliver(Work { operations, cursor, until, witness }).await
 }
 
@@ -139,7 +142,7 @@ async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<V
         .await?
         .ok_or_else(|| Failure::new(FailureName::ChunkUnreadable, format!("object {key} is gone")))?;
     let known = receipts::load(state, &keys, chunk).await?;
-    let capabilities = plan.definition.connector.capabilities(&plan.definition.sync.object);
+    let capabilities = plan.definition.capabilities();
     let may_repeat = |operation: &Operation| {
         capabilities.operations.get(&operation.kind).is_none_or(|capability| capability.repeat == Repeat::Safe)
     };

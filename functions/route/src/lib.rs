@@ -71,7 +71,9 @@ pub async fn handle(request: serde_json::Value, invocation: &Invocation, context
         tracing::info!(sync = start.sync, execution = name, is_new, "routed an event");
         if is_new { response.started.push(name) } else { response.known.push(name) }
     }
-    if response.started.is_empty() && response.known.is_empty() {
+    // A schedule that no sync names is nobody's mistake; an unload that no sync takes may be.
+    let is_schedule = matches!(event, Event::Schedule { .. });
+    if response.started.is_empty() && response.known.is_empty() && !is_schedule {
         return Err(Failure::new(FailureName::SyncInvalid, format!("{} concerns no published sync", event.describe())));
     }
     Ok(response)

@@ -60,7 +60,7 @@ pub async fn handle(request: TransformRequest, _: &Invocation, context: &Context
 
 async fn transform_chunk(context: &Context, plan: &RunPlan, chunk: Chunk) -> Result<Vec<Transformed>, Failure> {
     let state = context.state.as_ref();
-    let capabilities = plan.definition.connector.capabilities(&plan.definition.sync.object);
+    let capabilities = plan.definition.capabilities();
     let mapping = Mapping::compile(&plan.definition.sync, Some(&plan.columns), &capabilities).map_err(|problems| {
         let first = problems.first().map_or("", |problem| problem.message.as_str());
         Failure::new(FailureName::MappingInvalid, format!("sync {}: {first}", plan.run.sync))

@@ -1,9 +1,3 @@
-//! The penstock binary: local engine, demo, check, preview, run, dead letters and replay.
+//! The parts of the `penstock` binary.
 
-pub mod args;
-pub mod commands;
-pub mod definitions;
 pub mod engine;
-pub mod local;
-pub mod progress;
-pub mod show;

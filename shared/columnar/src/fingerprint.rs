@@ -3,7 +3,7 @@
 //! | part | content |
 //! |---|---|
 //! | header, 16 bytes | `PNFP`, version (u32), partitions (u32), rows (u32) |
-//! | index, 24 bytes a partition | offset (u64), length (u64) and rows (u32) of its block, version (u32) |
+//! | index, 28 bytes a partition | offset (u64), length (u64) and rows (u32) of its block, version and partitions (u32) |
 //! | blocks | entries ordered by key hash, then row |
 //!
 //! An entry is a varint (length of the key × 4, + 2 if there is a compare hash, + 1 if the key holds a null), the
@@ -13,7 +13,7 @@
 //! for an integer key it is shorter (about 17 bytes a row in all). Who reads it hashes it anew.
 //!
 //! A diff reads its partition by two ranges: its index entry, whose place follows from the partition, and its block.
-//! That is why the version stands in every index entry too.
+//! That is why version and partitions stand in every index entry too.
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -29,7 +29,7 @@ use crate::format::{Cursor, FormatError, damaged, narrow, push_varint, read_rang
 const MAGIC: [u8; 4] = *b"PNFP";
 const VERSION: u32 = 1;
 const HEADER: u64 = 16;
-const INDEX_ENTRY: u64 = 24;
+const INDEX_ENTRY: u64 = 28;
 const HAS_NULL: u64 = 1;
 const HAS_COMPARE: u64 = 2;
 /// Splits read at the same time.
@@ -63,6 +63,7 @@ pub fn write(fingerprints: Vec<Fingerprint>, partitions: u32) -> Bytes {
         index.extend_from_slice(&wide(out.len() - start).to_le_bytes());
         index.extend_from_slice(&narrow(count).to_le_bytes());
         index.extend_from_slice(&VERSION.to_le_bytes());
+        index.extend_from_slice(&partitions.to_le_bytes());
         rest = others;
     }
     let index_place = out.iter_mut().skip(usize::try_from(HEADER).unwrap_or(0));
@@ -84,16 +85,25 @@ fn push_entry(out: &mut Vec<u8>, fingerprint: &Fingerprint) {
 }
 
 /// The fingerprints of one key partition from all splits, ordered by key. Keys lie in one allocation: a row takes
-/// about 64 bytes and its key.
-#[derive(Debug, Default)]
+/// 56 bytes and its key.
+#[derive(Default)]
 pub struct Fingerprints {
     keys: Vec<u8>,
     rows: Vec<Row>,
 }
 
+/// Shows how many there are: keys are row values.
+impl std::fmt::Debug for Fingerprints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fingerprints({})", self.rows.len())
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Row {
-    hash: u128,
+    /// The key hash, in halves: whole it would make every row 8 bytes larger.
+    high: u64,
+    low: u64,
     key_at: usize,
     key_len: u32,
     has_null: bool,
@@ -104,7 +114,7 @@ struct Row {
 }
 
 /// One fingerprint, its key borrowed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct FingerprintRef<'a> {
     pub(crate) hash: u128,
     pub(crate) key: &'a [u8],
@@ -122,7 +132,14 @@ impl Fingerprints {
         for fingerprint in fingerprints {
             let has_null = fingerprint.key.has_null();
             let key = fingerprint.key.as_bytes();
-            all.push(xxh3_128(key), key, has_null, fingerprint.row_hash, fingerprint.compare_hash, fingerprint.place);
+            all.push(
+                xxh3_128(key),
+                key,
+                has_null,
+                fingerprint.row_hash,
+                fingerprint.compare_hash,
+                fingerprint.place,
+            );
         }
         all.sort();
         all
@@ -152,7 +169,7 @@ impl Fingerprints {
 
     pub(crate) fn refs(&self) -> impl Iterator<Item = FingerprintRef<'_>> {
         self.rows.iter().map(|row| FingerprintRef {
-            hash: row.hash,
+            hash: u128::from(row.high) << 64 | u128::from(row.low),
             key: key_of(&self.keys, row),
             has_null: row.has_null,
             row_hash: row.row_hash,
@@ -161,9 +178,18 @@ impl Fingerprints {
         })
     }
 
-    fn push(&mut self, hash: u128, key: &[u8], has_null: bool, row_hash: u64, compare: Option<u64>, place: Place) {
+    fn push(
+        &mut self,
+        hash: u128,
+        key: &[u8],
+        has_null: bool,
+        row_hash: u64,
+        compare: Option<u64>,
+        place: Place,
+    ) {
         self.rows.push(Row {
-            hash,
+            high: (hash >> 64) as u64,
+            low: (hash & u128::from(u64::MAX)) as u64,
             key_at: self.keys.len(),
             key_len: narrow(key.len()),
             has_null,
@@ -180,7 +206,7 @@ impl Fingerprints {
         // Stable, since it makes use of the splits being sorted already.
         rows.sort_by(|a, b| {
             let by_key = || key_of(keys, a).cmp(key_of(keys, b));
-            a.hash.cmp(&b.hash).then_with(by_key).then_with(|| a.place.cmp(&b.place))
+            (a.high, a.low).cmp(&(b.high, b.low)).then_with(by_key).then_with(|| a.place.cmp(&b.place))
         });
     }
 
@@ -198,7 +224,11 @@ impl Fingerprints {
             }
             self.push(hash, key, head & HAS_NULL != 0, row_hash, compare, place);
         }
-        if cursor.is_at_end() { Ok(()) } else { Err(cursor.damaged("a block holds more than its index says")) }
+        if cursor.is_at_end() {
+            Ok(())
+        } else {
+            Err(cursor.damaged("a block holds more than its index says"))
+        }
     }
 }
 
@@ -207,7 +237,6 @@ fn key_of<'a>(keys: &'a [u8], row: &Row) -> &'a [u8] {
 }
 
 /// One partition's bytes in one split's object.
-#[derive(Debug)]
 struct Block {
     key: String,
     split: u32,
@@ -261,6 +290,9 @@ async fn read_block(
     if version != VERSION {
         return Err(FormatError::Version { key, found: version, known: VERSION });
     }
+    if cursor.u32()? != partitions {
+        return Err(damaged(&key, at, "it is cut into another number of partitions"));
+    }
     let first = HEADER + INDEX_ENTRY * u64::from(partitions);
     // An entry has at least 10 bytes.
     if offset < first || u64::from(rows) * 10 > len {
@@ -268,4 +300,120 @@ async fn read_block(
     }
     let bytes = read_range(objects, &key, offset..offset.saturating_add(len)).await?;
     Ok(Block { key, split, offset, rows, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_model::key::KeyValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{MemoryObjects, block_on};
+
+    const KEYS: RunKeys<'_> = RunKeys { sync: "s", run: "r" };
+
+    fn key() -> impl Strategy<Value = Key> {
+        let value = prop_oneof![
+            4 => (0i128..50).prop_map(KeyValue::Int),
+            2 => "[a-z]{0,40}".prop_map(KeyValue::Text),
+            1 => Just(KeyValue::Null),
+        ];
+        prop::collection::vec(value, 1..3).prop_map(|values| Key::of(&values))
+    }
+
+    fn split(split: u32) -> impl Strategy<Value = Vec<Fingerprint>> {
+        prop::collection::vec((key(), any::<u64>(), any::<Option<u64>>()), 0..80).prop_map(move |rows| {
+            (0u32..)
+                .zip(rows)
+                .map(|(row, (key, row_hash, compare_hash))| Fingerprint {
+                    key,
+                    row_hash,
+                    compare_hash,
+                    place: Place { split, row },
+                })
+                .collect()
+        })
+    }
+
+    fn store(splits: &[Vec<Fingerprint>], partitions: u32) -> std::sync::Arc<MemoryObjects> {
+        let objects = MemoryObjects::new();
+        for (number, rows) in (0u32..).zip(splits) {
+            objects.insert(&KEYS.fingerprints(number), write(rows.clone(), partitions));
+        }
+        objects
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_reaches_exactly_one_partition_in_order(
+            a in split(0), b in split(1), bits in 0u32..5,
+        ) {
+            let partitions = 1 << bits;
+            let objects = store(&[a.clone(), b.clone()], partitions);
+            let mut found = Vec::new();
+            for partition in 0..partitions {
+                let rows = block_on(read_partition(objects.as_ref(), &KEYS, 2, partition, partitions)).unwrap();
+                prop_assert!(rows.refs().all(|row| row.has_null == Key::from_bytes(row.key.to_vec()).has_null()));
+                found.extend(rows.iter());
+            }
+            let mut expected = [a, b].concat();
+            expected.sort_by_key(|row| (row.key.hash(), row.place));
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn damage_is_an_error_or_harmless_but_no_panic(rows in split(0), at in any::<prop::sample::Index>(), byte: u8) {
+            let mut body = write(rows, 2).to_vec();
+            let at = at.index(body.len());
+            body[at] = byte;
+            let objects = MemoryObjects::new();
+            objects.insert(&KEYS.fingerprints(0), body);
+            for partition in 0..2 {
+                drop(block_on(read_partition(objects.as_ref(), &KEYS, 1, partition, 2)));
+            }
+        }
+    }
+
+    fn numbered(rows: u32) -> Vec<Fingerprint> {
+        (0..rows)
+            .map(|row| Fingerprint {
+                key: Key::of(&[KeyValue::Int(i128::from(row) + 10_000_000)]),
+                row_hash: u64::from(row) << 40,
+                compare_hash: None,
+                place: Place { split: 0, row },
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_partition_costs_two_requests_a_split_and_few_bytes() {
+        let objects = store(&[numbered(20_000), numbered(20_000)], 16);
+        block_on(read_partition(objects.as_ref(), &KEYS, 2, 3, 16)).unwrap();
+        let reads = objects.take_reads();
+        assert_eq!(reads.len(), 4);
+        let bytes: u64 = reads.iter().map(|(_, range)| range.end - range.start).sum();
+        assert!(bytes < 2 * 20_000 / 16 * 20, "{bytes} bytes for 2500 rows");
+    }
+
+    #[test]
+    fn an_object_that_is_cut_off_or_of_another_version_is_named() {
+        let body = write(numbered(100), 1);
+        let objects = MemoryObjects::new();
+        objects.insert(&KEYS.fingerprints(0), body.slice(..body.len() - 1));
+        let error = block_on(read_partition(objects.as_ref(), &KEYS, 1, 0, 1)).unwrap_err();
+        assert!(
+            error.to_string().starts_with("object runs/s/r/fingerprints/00000.bin is damaged at offset"),
+            "{error}"
+        );
+
+        let mut later = body.to_vec();
+        later[usize::try_from(HEADER + 20).unwrap()] = 2;
+        objects.insert(&KEYS.fingerprints(0), later);
+        let error = block_on(read_partition(objects.as_ref(), &KEYS, 1, 0, 1)).unwrap_err();
+        assert!(matches!(error, FormatError::Version { found: 2, known: 1, .. }), "{error}");
+
+        objects.insert(&KEYS.fingerprints(0), write(numbered(100), 2));
+        let error = block_on(read_partition(objects.as_ref(), &KEYS, 1, 0, 1)).unwrap_err();
+        assert!(matches!(error, FormatError::Damaged { .. }), "{error}");
+    }
 }

@@ -39,14 +39,8 @@ pub enum FormatError {
         source: parquet::errors::ParquetError,
     },
     /// The object could not be fetched.
-    #[error("object {key} can't be fetched")]
-    Objects {
-        /// The object's key.
-        key: String,
-        /// Why.
-        #[source]
-        source: ObjectError,
-    },
+    #[error(transparent)]
+    Objects(#[from] ObjectError),
 }
 
 impl FormatError {
@@ -56,7 +50,7 @@ impl FormatError {
         match self {
             Self::Damaged { .. } | Self::Parquet { .. } => FailureName::InvariantBroken,
             Self::Version { .. } => FailureName::ContractMismatch,
-            Self::Objects { .. } => FailureName::StorageUnavailable,
+            Self::Objects(_) => FailureName::StorageUnavailable,
         }
     }
 
@@ -177,7 +171,11 @@ impl<'a> Cursor<'a> {
             return Err(self.damaged("it is not of this kind"));
         }
         let found = self.u32()?;
-        if found == known { Ok(()) } else { Err(FormatError::Version { key: self.key.to_owned(), found, known }) }
+        if found == known {
+            Ok(())
+        } else {
+            Err(FormatError::Version { key: self.key.to_owned(), found, known })
+        }
     }
 }
 
@@ -196,10 +194,7 @@ pub(crate) async fn read_range(
         return Ok(Bytes::new());
     }
     let start = range.start;
-    let bytes = objects
-        .get_range(key, range, None)
-        .await
-        .map_err(|source| FormatError::Objects { key: key.to_owned(), source })?;
+    let bytes = objects.get_range(key, range, None).await?;
     if wide(bytes.len()) < asked {
         return Err(damaged(key, start + wide(bytes.len()), "it ends early"));
     }
@@ -208,9 +203,9 @@ pub(crate) async fn read_range(
 
 /// A whole object.
 pub(crate) async fn read_whole(objects: &dyn Objects, key: &str) -> Result<Bytes, FormatError> {
-    let failed = |source| FormatError::Objects { key: key.to_owned(), source };
-    let found = objects.get(key).await.map_err(failed)?;
-    found.map(|(bytes, _)| bytes).ok_or_else(|| failed(ObjectError::Missing { key: key.to_owned() }))
+    let found = objects.get(key).await?;
+    let (bytes, _) = found.ok_or_else(|| ObjectError::Missing { key: key.to_owned() })?;
+    Ok(bytes)
 }
 
 /// An object whose beginning has been fetched: what lies in it costs no further request.
@@ -224,10 +219,7 @@ pub(crate) struct Opened<'a> {
 impl<'a> Opened<'a> {
     /// Fetches the first `head` bytes, or all there are.
     pub(crate) async fn open(objects: &'a dyn Objects, key: &'a str, head: u64) -> Result<Self, FormatError> {
-        let head = objects
-            .get_range(key, 0..head, None)
-            .await
-            .map_err(|source| FormatError::Objects { key: key.to_owned(), source })?;
+        let head = objects.get_range(key, 0..head, None).await?;
         Ok(Self { objects, key, head })
     }
 

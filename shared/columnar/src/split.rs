@@ -24,7 +24,8 @@ pub fn cut(unload: &PinnedUnload, target_rows: u32) -> Vec<Split> {
         current.rows += group.rows;
         match current.pieces.last_mut() {
             Some(last)
-                if last.file == group.file && last.first_row_group + last.row_groups == group.first_row_group =>
+                if last.file == group.file
+                    && last.first_row_group + last.row_groups == group.first_row_group =>
             {
                 last.row_groups += 1;
                 last.rows += group.rows;
@@ -74,10 +75,7 @@ mod tests {
             .iter()
             .map(|split| split.pieces.iter().map(|p| (p.file, p.first_row_group, p.row_groups)).collect())
             .collect();
-        assert_eq!(
-            shape,
-            [vec![(0, 0, 1), (2, 0, 2)], vec![(3, 0, 1)], vec![(3, 1, 1), (3, 3, 1)]]
-        );
+        assert_eq!(shape, [vec![(0, 0, 1), (2, 0, 2)], vec![(3, 0, 1)], vec![(3, 1, 1), (3, 3, 1)]]);
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! Objects in memory, for this crate's tests.
+//! Objects in memory and Parquet files, for this crate's tests.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use penstock_model::Timestamp;
-use penstock_model::port::{
-    Boxed, Condition, ETag, ObjectError, ObjectMeta, Objects, OpenObjects, Put,
-};
+use penstock_model::port::{Boxed, Condition, ETag, ObjectError, ObjectMeta, Objects, OpenObjects, Put};
 
 /// One stored object.
 #[derive(Debug, Clone)]
@@ -50,6 +51,13 @@ impl MemoryObjects {
             Stored { body: body.into(), etag: etag.clone(), modified: Timestamp(state.writes * 1_000) };
         state.objects.insert(key.to_owned(), stored);
         etag
+    }
+
+    /// Changes the time at which an object was written.
+    pub(crate) fn set_modified(&self, key: &str, modified: Timestamp) {
+        if let Some(stored) = self.state().objects.get_mut(key) {
+            stored.modified = modified;
+        }
     }
 
     /// The bytes of an object.
@@ -161,4 +169,21 @@ impl OpenObjects for MemoryOpener {
 /// Runs a future to its end on this thread.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
+}
+
+/// A Parquet file as arrow-rs writes it, with row groups of this many rows.
+pub(crate) fn parquet_file(batches: &[RecordBatch], row_group_rows: usize) -> Vec<u8> {
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(row_group_rows))
+        .set_data_page_row_count_limit(10)
+        .set_write_batch_size(10)
+        .build();
+    let schema = batches.first().expect("a batch gives the schema").schema();
+    let mut body = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut body, schema, Some(properties)).expect("a schema for Parquet");
+    for batch in batches {
+        writer.write(batch).expect("rows are written");
+    }
+    writer.close().expect("a footer is written");
+    body
 }

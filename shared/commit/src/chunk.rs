@@ -74,7 +74,7 @@ impl ChunkResult {
 }
 
 fn repeat(plan: &RunPlan, kind: Option<OperationKind>) -> Repeat {
-    let capabilities = plan.definition.connector.capabilities(&plan.definition.sync.object);
+    let capabilities = plan.definition.capabilities();
     kind.and_then(|kind| capabilities.operations.get(&kind).map(|capability| capability.repeat)).unwrap_or(Repeat::Safe)
 }
 

@@ -56,6 +56,13 @@ pub trait Witness: Send + Sync + Debug {
     /// Announces operations that can't be sent twice, before they are sent.
     fn intend<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>>;
 
+    /// Takes back an announcement: these operations were surely not carried out (throttled, refused credential, no
+    /// connection), and this delivery ends before it could send them again. Who does not keep intents has nothing to
+    /// do; without this they count as unknown.
+    fn withdraw<'a>(&'a self, _ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Records outcomes. May gather them for a moment; `deliver`'s caller flushes at the end.
     fn record(&self, lines: Vec<ReceiptLine>) -> Boxed<'_, Result<(), Failure>>;
 

@@ -11,9 +11,13 @@ use penstock_model::port::{Clock, Random, Secrets};
 use penstock_model::{Failure, FailureName};
 
 mod built_in;
+#[cfg(test)]
+mod conformance;
 pub mod destination;
 pub mod http;
 pub mod postgres;
+#[cfg(test)]
+mod testing;
 
 pub use built_in::{BUILT_IN, built_in};
 pub use destination::{Destination, Rest, Witness, Work};
@@ -42,7 +46,7 @@ pub fn open(definition: &ResolvedSync, parts: Parts, width: u32) -> Result<Arc<d
         Connector::Http(connector) => {
             http::HttpDestination::open(definition, connector, parts, width).map(|it| Arc::new(it) as Arc<dyn Destination>)
         }
-        Connector::Postgres => postgres::open(definition, &parts, width),
+        Connector::Postgres => postgres::open(definition, parts.clock, parts.random, parts.secrets, width),
     }
 }
 
@@ -52,7 +56,7 @@ pub fn open(definition: &ResolvedSync, parts: Parts, width: u32) -> Result<Arc<d
 pub fn check(definition: &ResolvedSync) -> Vec<Problem> {
     match &definition.connector {
         Connector::Http(connector) => http::compile::compile(definition, connector).err().unwrap_or_default(),
-        Connector::Postgres => Vec::new(),
+        Connector::Postgres => postgres::check(definition),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::definition::Problem;
+use crate::definition::{Limits, Problem};
 use crate::operation::OperationKind;
 use crate::settle::Repeat;
 
@@ -65,6 +65,31 @@ impl Connector {
         match self {
             Self::Postgres => Some(postgres_capabilities()),
             Self::Http(connector) => connector.capabilities(object),
+        }
+    }
+
+    /// What can be done with an object: nothing at all, if the connector doesn't know it.
+    #[must_use]
+    pub fn capabilities_or_none(&self, object: &str) -> Capabilities {
+        self.capabilities(object)
+            .unwrap_or_else(|| Capabilities { operations: BTreeMap::new(), values: ValueStyle::default() })
+    }
+
+    /// The address that a connection may leave out.
+    #[must_use]
+    pub fn default_address(&self) -> Option<String> {
+        match self {
+            Self::Postgres => None,
+            Self::Http(connector) => connector.address.clone(),
+        }
+    }
+
+    /// What an account allows unless its connection says otherwise.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        match self {
+            Self::Postgres => Limits::default(),
+            Self::Http(connector) => connector.limits.clone(),
         }
     }
 

@@ -28,3 +28,8 @@ pub(crate) fn unreadable(key: &str, cause: Undecodable) -> Failure {
         cause,
     )
 }
+
+/// An object that has to be there.
+pub(crate) fn gone(key: &str) -> Failure {
+    Failure::new(FailureName::InvariantBroken, format!("object {key} is gone, or was never written"))
+}

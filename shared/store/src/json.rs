@@ -1,13 +1,17 @@
 //! JSON objects under a condition.
 
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use penstock_model::decode::decode;
 use penstock_model::port::{Condition, ETag, Objects, Put};
 use penstock_model::{Failure, FailureName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::failure::{storage_failure, unreadable};
+use crate::failure::{gone, storage_failure, unreadable};
+
+/// Objects read at the same time.
+pub(crate) const READS_AT_ONCE: usize = 16;
 
 /// What became of a swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +41,18 @@ pub async fn get_json<T: DeserializeOwned>(
 /// As [`get_json`]; `InvariantBroken` if there is no such object.
 pub async fn require_json<T: DeserializeOwned>(objects: &dyn Objects, key: &str) -> Result<T, Failure> {
     let found = get_json(objects, key).await?;
-    found.map(|(value, _)| value).ok_or_else(|| {
-        Failure::new(FailureName::InvariantBroken, format!("object {key} is gone, or was never written"))
-    })
+    found.map(|(value, _)| value).ok_or_else(|| gone(key))
+}
+
+/// Reads every JSON object below a prefix, in order of keys. One that is deleted meanwhile is left out.
+pub(crate) async fn read_below<T: DeserializeOwned + Send>(
+    objects: &dyn Objects,
+    prefix: &str,
+) -> Result<Vec<T>, Failure> {
+    let found = objects.list(prefix).await.map_err(storage_failure)?;
+    let reads = found.into_iter().map(|object| async move { get_json(objects, &object.key).await });
+    let read: Vec<Option<(T, ETag)>> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+    Ok(read.into_iter().flatten().map(|(value, _)| value).collect())
 }
 
 /// Writes a JSON object under a condition, and says whether the condition held.

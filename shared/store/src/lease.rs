@@ -73,7 +73,7 @@ pub async fn take(ports: Ports<'_>, sync: &str, run: &str, execution: &str) -> R
             execution: execution.to_owned(),
             released: false,
             unfinished,
-            nonce: format!("{:016x}{:016x}", ports.random.next(), ports.random.next()),
+            nonce: nonce(ports.random),
         };
         match json::swap_json(ports.objects, &key, &lease, condition).await? {
             Swap::Swapped(etag) => return Ok(Held { lease, etag }),
@@ -91,29 +91,34 @@ pub async fn verify(objects: &dyn Objects, run: &RunRef) -> Result<(), Failure> 
     held(objects, run).await.map(drop)
 }
 
-/// Gives the lease back. `folded` names unfinished runs whose work this run has taken over into its commit.
-/// Giving it back twice does no harm.
+/// Gives the lease back; `unfinished` stays for the next run. Giving it back twice does no harm.
 ///
 /// # Errors
 /// As [`verify`].
-pub async fn release(objects: &dyn Objects, run: &RunRef, folded: &[String]) -> Result<(), Failure> {
-    change(objects, run, |lease| {
-        lease.released = true;
-        lease.unfinished.retain(|dead| !folded.contains(dead));
-    })
-    .await
+pub async fn release(objects: &dyn Objects, random: &dyn Random, run: &RunRef) -> Result<(), Failure> {
+    change(objects, random, run, |lease| lease.released = true).await
 }
 
 /// Notes that the work of a dead run is folded into the state, so that no run looks at it again.
 ///
 /// # Errors
 /// As [`verify`].
-pub async fn folded(objects: &dyn Objects, run: &RunRef, dead: &str) -> Result<(), Failure> {
-    change(objects, run, |lease| lease.unfinished.retain(|unfinished| unfinished != dead)).await
+pub async fn folded(
+    objects: &dyn Objects,
+    random: &dyn Random,
+    run: &RunRef,
+    dead: &str,
+) -> Result<(), Failure> {
+    change(objects, random, run, |lease| lease.unfinished.retain(|unfinished| unfinished != dead)).await
 }
 
-/// Changes a lease that the run holds. The nonce stays: whoever makes the same change writes the same bytes.
-async fn change(objects: &dyn Objects, run: &RunRef, apply: impl Fn(&mut Lease)) -> Result<(), Failure> {
+/// Changes a lease that the run holds.
+async fn change(
+    objects: &dyn Objects,
+    random: &dyn Random,
+    run: &RunRef,
+    apply: impl Fn(&mut Lease) + Send + Sync,
+) -> Result<(), Failure> {
     let key = run.sync_keys().lease();
     for _ in 0..ROUNDS {
         let Held { mut lease, etag } = held(objects, run).await?;
@@ -122,12 +127,20 @@ async fn change(objects: &dyn Objects, run: &RunRef, apply: impl Fn(&mut Lease))
         if lease == before {
             return Ok(());
         }
+        lease.nonce = nonce(random);
         match json::swap_json(objects, &key, &lease, Condition::IfMatch(etag)).await? {
             Swap::Swapped(_) => return Ok(()),
-            Swap::Lost => {}
+            Swap::Lost => {
+                tracing::debug!(sync = run.sync, run = run.run, "another attempt wrote the lease first");
+            }
         }
     }
     Err(contended(&run.sync))
+}
+
+/// A word that no other write has, so that each write has a version of its own.
+fn nonce(random: &dyn Random) -> String {
+    format!("{:016x}{:016x}", random.next(), random.next())
 }
 
 async fn held(objects: &dyn Objects, run: &RunRef) -> Result<Held, Failure> {

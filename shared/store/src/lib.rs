@@ -5,7 +5,7 @@
 //! built on them: JSON objects, JSON lines, the lease and what pushes have witnessed.
 
 pub mod attempts;
-mod aws;
+pub mod aws;
 mod aws_error;
 mod executions;
 mod failure;
@@ -15,12 +15,14 @@ pub mod lease;
 pub mod lines;
 mod memory;
 mod opener;
+pub mod plans;
 pub mod receipts;
 mod s3;
 mod secrets;
+pub mod usage;
 mod version;
 
-pub use aws::{AwsClients, clients};
+pub use aws::clients;
 pub use executions::StepFunctions;
 pub use failure::storage_failure;
 pub use folder::FolderObjects;
@@ -28,3 +30,4 @@ pub use memory::MemoryObjects;
 pub use opener::Opener;
 pub use s3::S3Objects;
 pub use secrets::{AwsSecrets, LocalSecrets};
+pub use version::fingerprint_of;

@@ -7,7 +7,7 @@ use penstock_model::{Failure, FailureName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::failure::{storage_failure, unreadable};
+use crate::failure::{gone, storage_failure, unreadable};
 
 /// zstd's default level.
 const LEVEL: i32 = 3;
@@ -40,7 +40,8 @@ pub fn encode_lines<T: Serialize>(key: &str, values: impl IntoIterator<Item = T>
     })
 }
 
-/// Writes values as JSON lines under a condition, and says whether the condition held.
+/// Writes values as JSON lines under a condition. One that does not hold is no failure: lines follow from their
+/// key, or the key is the writer's own, so that what is there already is as good.
 ///
 /// # Errors
 /// `StorageUnavailable`; `InvariantBroken` if a value has no JSON form.
@@ -49,9 +50,11 @@ pub async fn put_lines<T: Serialize>(
     key: &str,
     values: impl IntoIterator<Item = T>,
     condition: Condition,
-) -> Result<Put, Failure> {
+) -> Result<(), Failure> {
     let body = encode_lines(key, values)?;
-    objects.put(key, body, condition).await.map_err(storage_failure)
+    match objects.put(key, body, condition).await.map_err(storage_failure)? {
+        Put::Written(_) | Put::Refused => Ok(()),
+    }
 }
 
 /// Reads JSON lines; `None` if there is no such object.
@@ -64,6 +67,14 @@ pub async fn read_lines<T: DeserializeOwned>(
 ) -> Result<Option<Vec<T>>, Failure> {
     let Some((body, _)) = objects.get(key).await.map_err(storage_failure)? else { return Ok(None) };
     decode_lines(key, &body).map(Some)
+}
+
+/// Reads JSON lines that have to be there.
+///
+/// # Errors
+/// As [`read_lines`]; `InvariantBroken` if there is no such object.
+pub async fn require_lines<T: DeserializeOwned>(objects: &dyn Objects, key: &str) -> Result<Vec<T>, Failure> {
+    read_lines(objects, key).await?.ok_or_else(|| gone(key))
 }
 
 /// Reads JSON lines from an object's bytes.

@@ -3,18 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use penstock_model::Failure;
 use penstock_model::layout::RunKeys;
 use penstock_model::operation::ChunkId;
 use penstock_model::outcome::{Outcome, ReceiptLine};
-use penstock_model::port::{Condition, Objects, Put};
-use penstock_model::{Failure, FailureName};
+use penstock_model::port::Objects;
 use serde::de::DeserializeOwned;
 
 use crate::failure::storage_failure;
+use crate::json::READS_AT_ONCE;
 use crate::lines;
-
-/// Objects read at the same time.
-pub(crate) const READS_AT_ONCE: usize = 16;
 
 /// Everything that is known of a chunk's operations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,56 +21,6 @@ pub struct Witnessed {
     pub outcomes: BTreeMap<u32, Outcome>,
     /// Attempts that began.
     pub attempts: u32,
-}
-
-/// Writes one receipt. The attempt is in its key, and an attempt counts its receipts, so that none is there yet;
-/// one that is there is this same request, repeated on its way.
-///
-/// # Errors
-/// `StorageUnavailable`; `InvariantBroken` if the attempt has used the number for another receipt.
-pub async fn write(
-    objects: &dyn Objects,
-    keys: &RunKeys<'_>,
-    chunk: ChunkId,
-    attempt: &str,
-    sequence: u32,
-    outcomes: &[ReceiptLine],
-) -> Result<(), Failure> {
-    let key = keys.receipt(chunk, attempt, sequence);
-    put_new(objects, &key, lines::encode_lines(&key, outcomes)?).await
-}
-
-/// Writes one intent: the ordinals that are about to be sent and can't be sent twice.
-///
-/// # Errors
-/// As [`write`].
-pub async fn write_intent(
-    objects: &dyn Objects,
-    keys: &RunKeys<'_>,
-    chunk: ChunkId,
-    attempt: &str,
-    sequence: u32,
-    ordinals: &[u32],
-) -> Result<(), Failure> {
-    let key = keys.intent(chunk, attempt, sequence);
-    let body = serde_json::to_vec(ordinals).map_err(|error| {
-        Failure::because(FailureName::InvariantBroken, "an intent has no JSON form", error)
-    })?;
-    put_new(objects, &key, body.into()).await
-}
-
-/// Writes what was witnessed, and never over something else.
-async fn put_new(objects: &dyn Objects, key: &str, body: bytes::Bytes) -> Result<(), Failure> {
-    match objects.put(key, body.clone(), Condition::IfAbsent).await.map_err(storage_failure)? {
-        Put::Written(_) => Ok(()),
-        Put::Refused => match objects.get(key).await.map_err(storage_failure)? {
-            Some((present, _)) if present == body => Ok(()),
-            Some(_) | None => Err(Failure::new(
-                FailureName::InvariantBroken,
-                format!("object {key} was to be new, and holds something else"),
-            )),
-        },
-    }
 }
 
 /// Reads and merges everything the attempts at a chunk have witnessed.
@@ -136,27 +84,36 @@ fn attempt_of(prefix: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use penstock_model::Timestamp;
+    use penstock_model::lease::Attempt;
+    use penstock_model::port::Condition;
 
     use super::*;
-    use crate::{MemoryObjects, attempts};
+    use crate::{MemoryObjects, json};
 
     const KEYS: RunKeys<'_> = RunKeys { sync: "s", run: "r" };
-
-    fn line(n: u32, outcome: Outcome) -> ReceiptLine {
-        ReceiptLine { n, outcome }
-    }
 
     #[tokio::test]
     async fn merges_attempts_and_counts_an_unanswered_intent_as_unknown() {
         let objects = MemoryObjects::new();
-        attempts::begin(&objects, &KEYS, 7, "a", Timestamp(1)).await.unwrap();
-        attempts::begin(&objects, &KEYS, 7, "b", Timestamp(2)).await.unwrap();
-        write_intent(&objects, &KEYS, 7, "a", 0, &[0, 1, 2]).await.unwrap();
-        write(&objects, &KEYS, 7, "a", 0, &[line(0, Outcome::rejected("x", "y"))]).await.unwrap();
-        write_intent(&objects, &KEYS, 7, "b", 0, &[1]).await.unwrap();
-        write(&objects, &KEYS, 7, "b", 0, &[line(1, Outcome::accepted())]).await.unwrap();
+        for (attempt, deadline) in [("a", 1), ("b", 2)] {
+            let attempt = KEYS.attempt(7, attempt);
+            let record = Attempt { deadline: Some(Timestamp(deadline)) };
+            json::put_json(&objects, &attempt, &record, Condition::Always).await.unwrap();
+        }
+        let intend = async |attempt, ordinals: &[u32]| {
+            let key = KEYS.intent(7, attempt, 0);
+            json::put_json(&objects, &key, ordinals, Condition::Always).await.unwrap();
+        };
+        let witness = async |chunk, attempt, n, outcome| {
+            let key = KEYS.receipt(chunk, attempt, 0);
+            lines::put_lines(&objects, &key, [ReceiptLine { n, outcome }], Condition::Always).await.unwrap();
+        };
+        intend("a", &[0, 1, 2]).await;
+        witness(7, "a", 0, Outcome::rejected("x", "y")).await;
+        intend("b", &[1]).await;
+        witness(7, "b", 1, Outcome::accepted()).await;
         // Another chunk's.
-        write(&objects, &KEYS, 70, "a", 0, &[line(9, Outcome::accepted())]).await.unwrap();
+        witness(70, "a", 9, Outcome::accepted()).await;
 
         let witnessed = load(&objects, &KEYS, 7).await.unwrap();
         assert_eq!(witnessed.attempts, 2);
@@ -165,16 +122,5 @@ mod tests {
         assert_eq!(witnessed.outcomes[&0], Outcome::rejected("x", "y"));
         assert_eq!(witnessed.outcomes[&1], Outcome::accepted());
         assert!(matches!(witnessed.outcomes[&2], Outcome::Unknown { .. }));
-    }
-
-    #[tokio::test]
-    async fn a_receipt_is_never_overwritten() {
-        let objects = MemoryObjects::new();
-        let accepted = [line(0, Outcome::accepted())];
-        write(&objects, &KEYS, 1, "a", 0, &accepted).await.unwrap();
-        write(&objects, &KEYS, 1, "a", 0, &accepted).await.unwrap();
-        let other = write(&objects, &KEYS, 1, "a", 0, &[line(0, Outcome::rejected("x", "y"))]).await;
-        assert_eq!(other.unwrap_err().name, FailureName::InvariantBroken);
-        assert_eq!(load(&objects, &KEYS, 1).await.unwrap().outcomes[&0], Outcome::accepted());
     }
 }

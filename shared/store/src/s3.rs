@@ -66,7 +66,7 @@ impl S3Objects {
                 Ok(body) => return Ok(body),
                 Err(error) if attempt == READS => return Err(unavailable(key, "read", error)),
                 Err(error) => {
-                    tracing::warn!(key, attempt, %error, "an object's body broke off; reading it again")
+                    tracing::warn!(key, attempt, %error, "an object's body broke off; reading it again");
                 }
             }
             pause(attempt).await;

@@ -13,7 +13,7 @@ use crate::aws_error::AwsError;
 
 /// Secrets on a laptop: environment variables and files. Nothing is cached.
 pub struct LocalSecrets {
-    variable: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    variables: HashMap<String, String>,
     folder: PathBuf,
 }
 
@@ -24,17 +24,14 @@ impl fmt::Debug for LocalSecrets {
 }
 
 impl LocalSecrets {
-    /// `variable` looks up an environment variable; `folder` is that of the definitions.
+    /// `variables` are the environment's; `folder` is that of the definitions.
     #[must_use]
-    pub fn new(
-        variable: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
-        folder: impl Into<PathBuf>,
-    ) -> Self {
-        Self { variable: Box::new(variable), folder: folder.into() }
+    pub fn new(variables: HashMap<String, String>, folder: impl Into<PathBuf>) -> Self {
+        Self { variables, folder: folder.into() }
     }
 
     fn variable(&self, name: &str) -> Option<String> {
-        (self.variable)(name).filter(|text| !text.is_empty())
+        self.variables.get(name).filter(|text| !text.is_empty()).cloned()
     }
 
     fn find(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
@@ -198,12 +195,8 @@ mod tests {
         std::fs::write(folder.path().join("secrets/hub-spot"), "from-file\r\n").unwrap();
         std::fs::write(folder.path().join("secrets/empty"), "\n").unwrap();
         std::fs::write(folder.path().join("token"), "two\nlines\n\n").unwrap();
-        let variables = |name: &str| match name {
-            "PENSTOCK_SECRET_SALES_FORCE" => Some("from-variable".to_owned()),
-            "TOKEN" => Some("given".to_owned()),
-            "EMPTY" => Some(String::new()),
-            _ => None,
-        };
+        let variables = [("PENSTOCK_SECRET_SALES_FORCE", "from-variable"), ("TOKEN", "given"), ("EMPTY", "")];
+        let variables = variables.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
         let secrets = LocalSecrets::new(variables, folder.path());
         let named = |name: &str| SecretRef::Named(name.to_owned());
         let env = |env: &str| SecretRef::Variable { env: env.to_owned() };

@@ -3,9 +3,15 @@
 use penstock_model::port::{ETag, ObjectError};
 use xxhash_rust::xxh3::xxh3_128;
 
+/// 128 bits of hash (XXH3) as 32 hexadecimal digits. Not for secrets: it can be forged.
+#[must_use]
+pub fn fingerprint_of(bytes: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(bytes))
+}
+
 /// The version of content that was read whole.
 pub(crate) fn of_content(body: &[u8]) -> ETag {
-    ETag(format!("{:032x}", xxh3_128(body)))
+    ETag(fingerprint_of(body))
 }
 
 /// Why a key can't be used.

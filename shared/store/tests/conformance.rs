@@ -45,10 +45,10 @@ impl Store {
 
 macro_rules! conformance {
     ($($name:ident,)*) => {
-        mod memory { $(#[tokio::test] async fn $name() { super::$name(super::Store::memory()).await; })* }
-        mod folder { $(#[tokio::test] async fn $name() { super::$name(super::Store::folder()).await; })* }
+        mod memory { $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)] async fn $name() { super::$name(super::Store::memory()).await; })* }
+        mod folder { $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)] async fn $name() { super::$name(super::Store::folder()).await; })* }
         mod s3 {
-            $(#[tokio::test] async fn $name() {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)] async fn $name() {
                 if let Some(store) = super::Store::s3().await { super::$name(store).await; }
             })*
         }

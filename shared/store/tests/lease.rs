@@ -1,6 +1,6 @@
 //! The lease, as runs that overlap, die and come late see it.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends where it fails")]
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -110,6 +110,10 @@ impl House {
         let ports = Ports { objects: &*self.objects, executions: &self.executions, random: &self.random };
         lease::take(ports, "s", run, &format!("arn:{run}")).await
     }
+
+    async fn release(&self, held: &Held) -> Result<(), Failure> {
+        lease::release(&*self.objects, &self.random, &run_ref(held)).await
+    }
 }
 
 fn run_ref(held: &Held) -> RunRef {
@@ -127,8 +131,8 @@ async fn a_run_takes_the_lease_and_gives_it_back() {
     assert_eq!((first.lease.fence, first.lease.released), (1, false));
     assert_eq!(house.take("one").await.unwrap(), first, "a function that runs twice");
     lease::verify(&*house.objects, &run_ref(&first)).await.unwrap();
-    lease::release(&*house.objects, &run_ref(&first), &[]).await.unwrap();
-    lease::release(&*house.objects, &run_ref(&first), &[]).await.unwrap();
+    house.release(&first).await.unwrap();
+    house.release(&first).await.unwrap();
 
     let second = house.take("two").await.unwrap();
     assert_eq!(second.lease.fence, 2);
@@ -136,7 +140,7 @@ async fn a_run_takes_the_lease_and_gives_it_back() {
     let late = lease::verify(&*house.objects, &run_ref(&first)).await.unwrap_err();
     assert_eq!(late.name, FailureName::Superseded);
     assert!(late.message.contains("run two"), "{}", late.message);
-    assert_eq!(name(lease::release(&*house.objects, &run_ref(&first), &[]).await), FailureName::Superseded);
+    assert_eq!(name(house.release(&first).await), FailureName::Superseded);
 }
 
 #[tokio::test]
@@ -157,10 +161,11 @@ async fn a_running_holder_is_waited_for_and_a_dead_one_is_fenced_off() {
     // The platform has forgotten run two.
     let three = house.take("three").await.unwrap();
     assert_eq!(three.lease.unfinished, ["one", "two"], "oldest first");
-    lease::folded(&*house.objects, &run_ref(&three), "one").await.unwrap();
-    lease::folded(&*house.objects, &run_ref(&three), "one").await.unwrap();
-    lease::release(&*house.objects, &run_ref(&three), &["two".to_owned()]).await.unwrap();
-    assert_eq!(house.take("four").await.unwrap().lease.unfinished, [""; 0]);
+    for dead in ["one", "one"] {
+        lease::folded(&*house.objects, &house.random, &run_ref(&three), dead).await.unwrap();
+    }
+    house.release(&three).await.unwrap();
+    assert_eq!(house.take("four").await.unwrap().lease.unfinished, ["two"]);
 }
 
 #[tokio::test]
@@ -168,7 +173,7 @@ async fn unfinished_work_stays_listed_when_the_lease_is_given_back() {
     let house = House::new(MemoryObjects::new());
     house.take("one").await.unwrap();
     let two = house.take("two").await.unwrap();
-    lease::release(&*house.objects, &run_ref(&two), &[]).await.unwrap();
+    house.release(&two).await.unwrap();
     assert_eq!(house.take("three").await.unwrap().lease.unfinished, ["one"]);
 }
 
@@ -203,7 +208,7 @@ async fn a_swap_that_refused_its_own_success_is_a_success() {
     let house = House::new(Repeating(MemoryObjects::new()));
     let one = house.take("one").await.unwrap();
     assert_eq!(one.lease.fence, 1);
-    lease::release(&*house.objects, &run_ref(&one), &[]).await.unwrap();
+    house.release(&one).await.unwrap();
     let two = house.take("two").await.unwrap();
     assert_eq!((two.lease.fence, two.lease.unfinished.len()), (2, 0));
 }

@@ -62,7 +62,7 @@ async fn platform(state: &Path, definitions: &Path, locations: &[&str]) -> anyho
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
             secrets: Arc::new(secrets),
-            transport: penstock_destinations::http::transport()?,
+            transport: Arc::new(penstock_destinations::ReqwestTransport::new()?),
         },
         sizes: penstock_plan::Sizes { read_concurrency: 2, diff_concurrency: 2, ..penstock_plan::Sizes::default() },
     };

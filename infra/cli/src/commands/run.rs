@@ -84,7 +84,7 @@ pub async fn finish(
     Ok(Ok(finished))
 }
 
-fn absolute(location: &str) -> anyhow::Result<String> {
+pub(super) fn absolute(location: &str) -> anyhow::Result<String> {
     if location.contains("://") {
         return Ok(location.to_owned());
     }

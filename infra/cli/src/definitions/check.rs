@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use penstock_columnar::mapping::Mapping;
 use penstock_columnar::unload;
 use penstock_model::connector::Connector;
-use penstock_model::definition::{Complete, Connection, Problem, Sync, Unload};
+use penstock_model::definition::{Complete, Connection, Problem, ResolvedSync, Sync, Unload};
 use penstock_model::port::OpenObjects;
 use penstock_model::unload::Column;
 
@@ -49,7 +49,7 @@ pub async fn check(files: &[PathBuf], unloads: &dyn OpenObjects) -> Checked {
     }
     for connection in project.connections.values() {
         match Project::connector(connection) {
-            Ok(connector) => checked.mistakes.extend(connection_mistakes(connection, &connector)),
+            Ok(_) => {}
             Err(mistakes) => checked.mistakes.extend(mistakes),
         }
     }
@@ -59,10 +59,6 @@ pub async fn check(files: &[PathBuf], unloads: &dyn OpenObjects) -> Checked {
     checked.mistakes.sort();
     checked.mistakes.dedup();
     checked
-}
-
-fn connection_mistakes(connection: &Sourced<Connection>, connector: &Connector) -> Vec<Mistake> {
-    connector.check_connection(&connection.definition).iter().map(|problem| connection.mistake(problem)).collect()
 }
 
 async fn check_sync(sync: &Sourced<Sync>, project: &Project, unloads: &dyn OpenObjects, checked: &mut Checked) {
@@ -94,12 +90,12 @@ async fn check_sync(sync: &Sourced<Sync>, project: &Project, unloads: &dyn OpenO
     let mut problems = match Mapping::compile(
         &sync.definition,
         columns.as_deref(),
-        &connector.capabilities(&sync.definition.object),
+        &connector.capabilities_or_none(&sync.definition.object),
     ) {
         Ok(mapping) => mapping.run_tests(&sync.definition.tests),
         Err(problems) => problems,
     };
-    problems.extend(connector.check_sync(&sync.definition));
+    let fit = fit(sync, unload, connection, &connector);
     if let Some(columns) = &columns {
         let lacks = |key: &&String| !columns.iter().any(|column| column.name.eq_ignore_ascii_case(key));
         for key in unload.definition.primary_key.iter().filter(lacks) {
@@ -107,7 +103,7 @@ async fn check_sync(sync: &Sourced<Sync>, project: &Project, unloads: &dyn OpenO
             checked.mistakes.push(unload.mistake(&Problem::at("/primary_key", message)));
         }
     }
-    if problems.is_empty() {
+    if problems.is_empty() && fit.is_empty() {
         checked.syncs.push(CheckedSync {
             sync: sync.clone(),
             unload: unload.clone(),
@@ -116,6 +112,48 @@ async fn check_sync(sync: &Sourced<Sync>, project: &Project, unloads: &dyn OpenO
         });
     }
     checked.mistakes.extend(problems.iter().map(|problem| sync.mistake(problem)));
+    checked.mistakes.extend(fit);
+}
+
+/// What of the sync or its connection does not fit the connector, for each environment of the connection.
+fn fit(
+    sync: &Sourced<Sync>,
+    unload: &Sourced<Unload>,
+    connection: &Sourced<Connection>,
+    connector: &Connector,
+) -> Vec<Mistake> {
+    let given = &connection.definition;
+    let mut addresses: Vec<(String, String)> =
+        given.environments.iter().map(|(name, at)| (format!("/environments/{name}/address"), at.address.clone())).collect();
+    let own = given.address.clone().or_else(|| connector.default_address());
+    addresses.extend(own.map(|address| ("/address".to_owned(), address)));
+    if addresses.is_empty() {
+        let message = "the key address is missing, and the connector has no default".to_owned();
+        return vec![connection.mistake(&Problem::at("", message))];
+    }
+    let mut mistakes = Vec::new();
+    for (at, address) in addresses {
+        let definition = ResolvedSync {
+            name: sync.name.clone(),
+            sync: sync.definition.clone(),
+            unload: unload.definition.clone(),
+            connection: given.clone(),
+            connector: connector.clone(),
+            environment: None,
+            address,
+        };
+        for problem in penstock_destinations::check(&definition) {
+            let told = |pointer: &str| Problem::at(pointer, problem.message.clone());
+            mistakes.push(match problem.pointer.strip_prefix("/sync") {
+                Some(pointer) => sync.mistake(&told(pointer)),
+                None => {
+                    let pointer = problem.pointer.strip_prefix("/connection").unwrap_or(&problem.pointer);
+                    connection.mistake(&told(if pointer == "/address" { &at } else { pointer }))
+                }
+            });
+        }
+    }
+    mistakes
 }
 
 async fn columns(unload: &Sourced<Unload>, unloads: &dyn OpenObjects) -> Result<Vec<Column>, String> {

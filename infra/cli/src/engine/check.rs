@@ -102,12 +102,17 @@ fn workflow(
         states.insert(name, state);
     }
     if !states.contains_key(&start_at) {
-        return Err(DefinitionError::Machine { field: "StartAt", reason: format!("there is no state {start_at}") });
+        return Err(DefinitionError::Machine {
+            field: "StartAt",
+            reason: format!("there is no state {start_at}"),
+        });
     }
     for (name, state) in &states {
         for (field, follower) in state.followers() {
             if !states.contains_key(follower) {
-                return Err(At { state: name, level }.field_error(field, format!("there is no state {follower}")));
+                return Err(
+                    At { state: name, level }.field_error(field, format!("there is no state {follower}"))
+                );
             }
         }
     }
@@ -125,7 +130,9 @@ impl Workflow {
         let mut ahead = vec![self.start_at.as_str()];
         while let Some(name) = ahead.pop() {
             if reached.insert(name) {
-                ahead.extend(self.states.get(name).into_iter().flat_map(State::followers).map(|(_, next)| next));
+                ahead.extend(
+                    self.states.get(name).into_iter().flat_map(State::followers).map(|(_, next)| next),
+                );
             }
         }
         self.states.keys().map(String::as_str).filter(|name| !reached.contains(name)).collect()
@@ -168,7 +175,9 @@ impl At<'_> {
             .function_name
             .strip_prefix("${")
             .and_then(|name| name.strip_suffix('}'))
-            .ok_or_else(|| self.field_error("FunctionName", "must be a placeholder such as `${PlanFunction}`"))?;
+            .ok_or_else(|| {
+                self.field_error("FunctionName", "must be a placeholder such as `${PlanFunction}`")
+            })?;
         Ok(Task {
             function: function.to_owned(),
             payload: self.template("Payload", task.parameters.payload)?,
@@ -194,7 +203,11 @@ impl At<'_> {
         let processor = map.item_processor;
         self.only("ItemProcessor.ProcessorConfig.Mode", &processor.processor_config.mode, "DISTRIBUTED")?;
         // Only a standard child is redriven from the state that failed.
-        self.only("ItemProcessor.ProcessorConfig.ExecutionType", &processor.processor_config.execution_type, "STANDARD")?;
+        self.only(
+            "ItemProcessor.ProcessorConfig.ExecutionType",
+            &processor.processor_config.execution_type,
+            "STANDARD",
+        )?;
         if map.result_path != Some(None) {
             return Err(self.field_error("ResultPath", "must be null: this engine keeps no results of a Map"));
         }
@@ -244,7 +257,9 @@ impl At<'_> {
             let path = || path.clone();
             found.extend(rule.string_equals.map(|text| Condition::StringEquals(path(), text)));
             found.extend(rule.numeric_equals.map(|number| Condition::NumericEquals(path(), number)));
-            found.extend(rule.numeric_greater_than.map(|number| Condition::NumericGreaterThan(path(), number)));
+            found.extend(
+                rule.numeric_greater_than.map(|number| Condition::NumericGreaterThan(path(), number)),
+            );
             found.extend(rule.boolean_equals.map(|expected| Condition::BooleanEquals(path(), expected)));
             found.extend(rule.is_present.map(|expected| Condition::IsPresent(path(), expected)));
         }
@@ -285,7 +300,12 @@ impl At<'_> {
         })
     }
 
-    fn text(&self, field: &'static str, fixed: Option<String>, path: Option<String>) -> Result<Text, DefinitionError> {
+    fn text(
+        &self,
+        field: &'static str,
+        fixed: Option<String>,
+        path: Option<String>,
+    ) -> Result<Text, DefinitionError> {
         match (fixed, path) {
             (Some(_), Some(_)) => Err(self.field_error(field, "stands beside the field that it replaces")),
             (None, Some(path)) => self.path(field, &path).map(Text::At),
@@ -403,8 +423,7 @@ impl At<'_> {
     }
 
     fn item_selector(&self, value: Value) -> Result<Template, DefinitionError> {
-        let template =
-            Template::parse(value).map_err(|reason| self.field_error("ItemSelector", reason))?;
+        let template = Template::parse(value).map_err(|reason| self.field_error("ItemSelector", reason))?;
         self.known_context("ItemSelector", template.paths(), &["Map"])?;
         Ok(template)
     }

@@ -30,7 +30,9 @@ impl Condition {
         match self {
             Self::StringEquals(path, text) => Ok(at(path)?.as_str() == Some(text)),
             Self::NumericEquals(path, number) => Ok(at(path)?.as_f64() == Some(*number)),
-            Self::NumericGreaterThan(path, number) => Ok(at(path)?.as_f64().is_some_and(|found| found > *number)),
+            Self::NumericGreaterThan(path, number) => {
+                Ok(at(path)?.as_f64().is_some_and(|found| found > *number))
+            }
             Self::BooleanEquals(path, expected) => Ok(at(path)?.as_bool() == Some(*expected)),
             Self::IsPresent(path, expected) => Ok(path.find(input, context).is_some() == *expected),
             Self::And(conditions) => {
@@ -41,18 +43,6 @@ impl Condition {
                 }
                 Ok(true)
             }
-        }
-    }
-
-    /// Every path that the condition looks at.
-    pub(super) fn paths(&self) -> Vec<&Path> {
-        match self {
-            Self::StringEquals(path, _)
-            | Self::NumericEquals(path, _)
-            | Self::NumericGreaterThan(path, _)
-            | Self::BooleanEquals(path, _)
-            | Self::IsPresent(path, _) => vec![path],
-            Self::And(conditions) => conditions.iter().flat_map(Self::paths).collect(),
         }
     }
 }
@@ -82,7 +72,10 @@ mod tests {
             (present("nothing"), Ok(true)),
             (present("missing"), Ok(false)),
             (Condition::IsPresent(path("missing"), false), Ok(true)),
-            (Condition::And(vec![present("missing"), Condition::NumericEquals(path("missing"), 1.0)]), Ok(false)),
+            (
+                Condition::And(vec![present("missing"), Condition::NumericEquals(path("missing"), 1.0)]),
+                Ok(false),
+            ),
             (Condition::And(vec![present("n"), Condition::NumericEquals(path("n"), 2.0)]), Ok(true)),
         ];
         for (condition, expected) in table {

@@ -316,5 +316,8 @@ pub(super) fn within_limit(state: &str, what: &str, value: &Value) -> Result<(),
 }
 
 fn result_path_mismatch(state: &str) -> StateFailure {
-    StateFailure::new(RESULT_PATH_MATCH_FAILURE, format!("state {state}: its ResultPath leads through a non-object"))
+    StateFailure::new(
+        RESULT_PATH_MATCH_FAILURE,
+        format!("state {state}: its ResultPath leads through a non-object"),
+    )
 }

@@ -48,7 +48,8 @@ impl Run<'_> {
             let mut running = FuturesUnordered::new();
             let mut failed = 0;
             loop {
-                running.extend(pending.by_ref().take(width - running.len()).map(|child| self.child(map, child)));
+                running
+                    .extend(pending.by_ref().take(width - running.len()).map(|child| self.child(map, child)));
                 let Some((index, result)) = running.next().await else { return Ok(()) };
                 let failure = result.err();
                 self.update(|progress| progress.ended(index, failure.clone()));
@@ -59,7 +60,8 @@ impl Run<'_> {
                 self.observer.event(Event::ChildFailed { state, index, failure: &failure });
                 failed += 1;
                 if map.exceeded(failed, total) {
-                    let cause = format!("{failed} of {total} children failed, the last with {}", failure.error);
+                    let cause =
+                        format!("{failed} of {total} children failed, the last with {}", failure.error);
                     return Err(StateFailure::new(EXCEED_TOLERATED_FAILURE_THRESHOLD, cause));
                 }
             }
@@ -87,7 +89,9 @@ impl Run<'_> {
         };
         let at = ItemsAt { bucket: text(&map.bucket)?, key: text(&map.key)? };
         let items = self.engine.items.read(&at).await;
-        items.map_err(|error| StateFailure::new(ITEM_READER_FAILED, format!("{}/{}: {error}", at.bucket, at.key)))
+        items.map_err(|error| {
+            StateFailure::new(ITEM_READER_FAILED, format!("{}/{}: {error}", at.bucket, at.key))
+        })
     }
 
     /// The children that have yet to end well, those of a redriven Map where they stopped.
@@ -108,7 +112,8 @@ impl Run<'_> {
         };
         let before = before.unwrap_or_else(|| MapProgress::new(state, total));
         if before.items != total {
-            let cause = format!("there are {total} items, and there were {} before the redrive", before.items);
+            let cause =
+                format!("there are {total} items, and there were {} before the redrive", before.items);
             return Err(StateFailure::new(ITEM_READER_FAILED, cause));
         }
         let remaining = (0..).zip(items).filter(|(index, _)| !before.succeeded.contains(index));

@@ -47,9 +47,7 @@ pub use definition::{
 };
 pub use observer::{Event, Observer};
 pub use path::{Path, ResultPath, Template};
-pub use progress::{
-    Execution, Exited, MapProgress, NotRedrivable, Position, Progress, StateFailure, Status,
-};
+pub use progress::{Execution, Exited, MapProgress, NotRedrivable, Position, Progress, StateFailure, Status};
 pub use retry::{Catcher, Jitter, Retrier};
 
 use execution::{Entry, Run};
@@ -135,7 +133,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`NotRedrivable`] if the execution has succeeded, or if its progress does not fit this state machine.
-    pub async fn redrive(&self, mut progress: Progress, observer: &dyn Observer) -> Result<Progress, NotRedrivable> {
+    pub async fn redrive(
+        &self,
+        mut progress: Progress,
+        observer: &dyn Observer,
+    ) -> Result<Progress, NotRedrivable> {
         progress.redrivable(&self.machine)?;
         progress.status = Status::Running;
         progress.redrives += 1;

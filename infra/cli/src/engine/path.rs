@@ -23,16 +23,17 @@ impl Path {
         let (root, rest) = match (text.strip_prefix("$$"), text.strip_prefix('$')) {
             (Some(rest), _) => (Root::Context, rest),
             (None, Some(rest)) => (Root::Input, rest),
-            (None, None) => return Err(format!("`{text}` is no reference path; intrinsic functions are not used")),
+            (None, None) => {
+                return Err(format!("`{text}` is no reference path; intrinsic functions are not used"));
+            }
         };
         let steps = match rest.strip_prefix('.') {
             Some(names) => names.split('.').map(str::to_owned).collect(),
             None if rest.is_empty() => Vec::new(),
             None => return Err(format!("`{text}` is no reference path of dotted names")),
         };
-        let named = |step: &String| {
-            !step.is_empty() && step.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        };
+        let named =
+            |step: &String| !step.is_empty() && step.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !steps.iter().all(named) {
             return Err(format!("`{text}` is no reference path of dotted names"));
         }
@@ -95,7 +96,9 @@ impl ResultPath {
                 Value::Object(fields) => {
                     fields.entry(step.as_str()).or_insert_with(|| Value::Object(Map::new()))
                 }
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => return None,
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                    return None;
+                }
             };
         }
         *place = result;
@@ -121,7 +124,11 @@ impl Template {
             Value::Array(items) if items.iter().any(has_path) => {
                 return Err("a path inside an array is not used".to_owned());
             }
-            literal @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            literal @ (Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)) => {
                 return Ok(Self::Literal(literal));
             }
         };
@@ -189,7 +196,9 @@ mod tests {
         for good in ["$", "$$", "$.a", "$.a.b_c.d1", "$$.Execution.Name"] {
             assert_eq!(Path::parse(good).unwrap().as_str(), good);
         }
-        for bad in ["", "a", "$a", "$.", "$..a", "$.a.", "$.a[0]", "$.a[*]", "$['a']", "States.UUID()", "$.a b"] {
+        for bad in
+            ["", "a", "$a", "$.", "$..a", "$.a.", "$.a[0]", "$.a[*]", "$['a']", "States.UUID()", "$.a b"]
+        {
             assert!(Path::parse(bad).is_err(), "{bad}");
         }
     }
@@ -221,9 +230,10 @@ mod tests {
 
     #[test]
     fn a_template_is_filled() {
-        let template =
-            Template::parse(json!({"contract": 1, "deep": {"run.$": "$$.Execution.Name"}, "all.$": "$", "list": [1]}))
-                .unwrap();
+        let template = Template::parse(
+            json!({"contract": 1, "deep": {"run.$": "$$.Execution.Name"}, "all.$": "$", "list": [1]}),
+        )
+        .unwrap();
         let context = json!({"Execution": {"Name": "r"}});
         assert_eq!(
             template.fill(&json!({"x": 2}), &context),

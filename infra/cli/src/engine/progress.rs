@@ -13,7 +13,7 @@ use super::retry::EXCEED_TOLERATED_FAILURE_THRESHOLD;
 const VERSION: u32 = 1;
 
 /// How far an execution is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
     version: u32,
@@ -34,7 +34,7 @@ pub struct Progress {
 }
 
 /// An execution of the state machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Execution {
     /// The id; an ARN on AWS.
@@ -48,7 +48,7 @@ pub struct Execution {
 }
 
 /// How an execution stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Status {
     /// It runs; or, if nobody runs it any more, it was aborted.
@@ -76,7 +76,7 @@ pub struct StateFailure {
 }
 
 /// A state that was left.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exited {
     /// The state.
@@ -86,7 +86,7 @@ pub struct Exited {
 }
 
 /// The state that an execution or a child is at.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
     /// The state.

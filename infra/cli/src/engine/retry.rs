@@ -24,8 +24,14 @@ pub(super) const EXCEED_TOLERATED_FAILURE_THRESHOLD: &str = "States.ExceedTolera
 pub(super) const ITEM_READER_FAILED: &str = "States.ItemReaderFailed";
 
 /// The `States.` names that a retrier or catcher may hold.
-pub(super) const MATCHABLE: &[&str] =
-    &[ALL, TASK_FAILED, TIMEOUT, RESULT_PATH_MATCH_FAILURE, EXCEED_TOLERATED_FAILURE_THRESHOLD, ITEM_READER_FAILED];
+pub(super) const MATCHABLE: &[&str] = &[
+    ALL,
+    TASK_FAILED,
+    TIMEOUT,
+    RESULT_PATH_MATCH_FAILURE,
+    EXCEED_TOLERATED_FAILURE_THRESHOLD,
+    ITEM_READER_FAILED,
+];
 
 /// The longest retry interval: `MaxDelaySeconds` must be below 366 days.
 const LONGEST_DELAY: Duration = Duration::from_secs(31_622_400);
@@ -72,9 +78,10 @@ impl Retrier {
     fn delay(&self, attempt: u32, random: &dyn Random) -> Duration {
         let exponent = i32::try_from(attempt).unwrap_or(i32::MAX);
         let longest = self.max_delay.unwrap_or(LONGEST_DELAY);
-        let delay = Duration::try_from_secs_f64(self.interval.as_secs_f64() * self.backoff_rate.powi(exponent))
-            .unwrap_or(longest)
-            .min(longest);
+        let delay =
+            Duration::try_from_secs_f64(self.interval.as_secs_f64() * self.backoff_rate.powi(exponent))
+                .unwrap_or(longest)
+                .min(longest);
         match self.jitter {
             Jitter::None => delay,
             Jitter::Full => {

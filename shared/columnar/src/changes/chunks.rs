@@ -32,7 +32,8 @@ pub async fn plan_chunks(
     canary: Option<u32>,
 ) -> Result<Vec<Chunk>, FormatError> {
     let size = BucketSize::of(partitions);
-    let buckets: Vec<((u32, u32), u32)> = count_buckets(objects, keys, partitions, size).await?.into_iter().collect();
+    let buckets: Vec<((u32, u32), u32)> =
+        count_buckets(objects, keys, partitions, size).await?.into_iter().collect();
     let mut cutter = Cutter::new(chunk_rows, canary);
     let mut rest = buckets.as_slice();
     while let Some((&((split, bucket), changes), after)) = rest.split_first() {

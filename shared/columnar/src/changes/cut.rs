@@ -38,7 +38,7 @@ impl Cutter {
     }
 
     fn room(&self) -> u32 {
-        self.limit() - self.open.map_or(0, |open| open.changes)
+        self.limit().saturating_sub(self.open.map_or(0, |open| open.changes))
     }
 
     /// Whether a stretch with so many changes can be put into one chunk. If not, its rows must be told one by one. The

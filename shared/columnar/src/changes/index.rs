@@ -90,7 +90,8 @@ impl Directory {
     pub(super) async fn read(object: &Opened<'_>) -> Result<Self, FormatError> {
         let mut cursor = Cursor::new(object.key(), 0, object.head());
         cursor.expect_format(MAGIC, VERSION)?;
-        let (_changes, bucket_rows, pages, _reserved) = (cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?);
+        let (_changes, bucket_rows, pages, _reserved) =
+            (cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?);
         let end = cursor.u64()?;
         let first_index = HEADER + PAGE * u64::from(pages);
         if bucket_rows == 0 || end < first_index {
@@ -119,7 +120,9 @@ impl Directory {
         let begin = self.pages.partition_point(|page| (page.split, page.bucket) <= first).saturating_sub(1);
         let end = self.pages.partition_point(|page| self.start(page.split, page.bucket) < to);
         let mut found = Vec::new();
-        let Some(pages) = self.pages.get(begin..end).filter(|pages| !pages.is_empty()) else { return Ok(found) };
+        let Some(pages) = self.pages.get(begin..end).filter(|pages| !pages.is_empty()) else {
+            return Ok(found);
+        };
         let index_end = self.pages.get(end).map_or(self.end, |page| page.index_at);
         let index_at = pages.first().map_or(index_end, |page| page.index_at);
         let bytes = object.range(index_at..index_end).await?;

@@ -98,7 +98,8 @@ fn read_record(cursor: &mut Cursor<'_>, start: Place) -> Result<Change, FormatEr
         3 => ChangeKind::NullKey,
         _ => return Err(cursor.damaged("a change is of no known kind")),
     };
-    let row = start.row.checked_add(cursor.varint_u32()?).ok_or_else(|| cursor.damaged("a row is impossible"))?;
+    let row =
+        start.row.checked_add(cursor.varint_u32()?).ok_or_else(|| cursor.damaged("a row is impossible"))?;
     let key = Key::from_bytes(cursor.block()?.to_vec());
     let row_hash = cursor.u64()?;
     let previous = read_previous(cursor, head)?;
@@ -109,7 +110,11 @@ fn read_record(cursor: &mut Cursor<'_>, start: Place) -> Result<Change, FormatEr
 ///
 /// # Errors
 /// [`FormatError`] if the object is missing or damaged.
-pub async fn read_index(objects: &dyn Objects, key: &str, size: BucketSize) -> Result<Vec<Bucket>, FormatError> {
+pub async fn read_index(
+    objects: &dyn Objects,
+    key: &str,
+    size: BucketSize,
+) -> Result<Vec<Bucket>, FormatError> {
     let object = Opened::open(objects, key, HEAD).await?;
     let directory = open_directory(&object, size).await?;
     let last = Place { split: u32::MAX, row: u32::MAX };
@@ -136,7 +141,8 @@ pub(super) async fn read_between(
     let object = Opened::open(objects, key, HEAD).await?;
     let buckets = open_directory(&object, size).await?.buckets(&object, from, to).await?;
     let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else { return Ok(Vec::new()) };
-    let end = last.offset.checked_add(last.len).ok_or_else(|| damaged(key, 0, "an index entry is impossible"))?;
+    let end =
+        last.offset.checked_add(last.len).ok_or_else(|| damaged(key, 0, "an index entry is impossible"))?;
     let records = object.range(first.offset..end).await?;
     let mut cursor = Cursor::new(key, first.offset, &records);
     let mut changes = Vec::new();
@@ -149,5 +155,9 @@ pub(super) async fn read_between(
             }
         }
     }
-    if cursor.is_at_end() { Ok(changes) } else { Err(cursor.damaged("a bucket holds more than its index says")) }
+    if cursor.is_at_end() {
+        Ok(changes)
+    } else {
+        Err(cursor.damaged("a bucket holds more than its index says"))
+    }
 }

@@ -160,7 +160,8 @@ impl Cells {
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
                 Values::Bytes(cast(array, &DataType::BinaryView).ok()?.as_binary_view().clone())
             }
-            DataType::FixedSizeBinary(16) if *kind == ColumnType::Uuid => {
+            // Text, if other files hold the UUIDs as text.
+            DataType::FixedSizeBinary(16) if matches!(kind, ColumnType::Uuid | ColumnType::Text) => {
                 Values::Uuid(array.as_fixed_size_binary().clone())
             }
             DataType::FixedSizeBinary(_) => Values::Fixed(array.as_fixed_size_binary().clone()),
@@ -192,8 +193,12 @@ impl Cells {
             DataType::Struct(fields) => {
                 let columns = array.as_struct().columns();
                 let cells = fields.iter().zip(columns).map(|(field, column)| {
-                    let cells = Self::new(column, member(kind, field.name()))?;
-                    Some(StructField { name: field.name().clone(), key: json::key_of(field.name()), cells })
+                    let (name, kind) = member(kind, field.name());
+                    Some(StructField {
+                        name: name.to_owned(),
+                        key: json::key_of(name),
+                        cells: Self::new(column, kind)?,
+                    })
                 });
                 Values::Struct(cells.collect::<Option<_>>()?)
             }
@@ -341,12 +346,14 @@ fn element(kind: &ColumnType) -> &ColumnType {
     if let ColumnType::List(element) = kind { element } else { &UNKNOWN }
 }
 
-fn member<'a>(kind: &'a ColumnType, name: &str) -> &'a ColumnType {
-    if let ColumnType::Struct(fields) = kind {
-        fields.iter().find(|(field, _)| field == name).map_or(&UNKNOWN, |(_, kind)| kind)
-    } else {
-        &UNKNOWN
-    }
+/// A struct field's name and type: files may differ in upper and lower case.
+fn member<'a>(kind: &'a ColumnType, name: &'a str) -> (&'a str, &'a ColumnType) {
+    let ColumnType::Struct(fields) = kind else {
+        return (name, &UNKNOWN);
+    };
+    let lower = name.to_lowercase();
+    let found = fields.iter().find(|(field, _)| field.to_lowercase() == lower);
+    found.map_or((name, &UNKNOWN), |(field, kind)| (field, kind))
 }
 
 #[cfg(test)]

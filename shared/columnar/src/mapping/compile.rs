@@ -33,7 +33,8 @@ impl Mapping {
         for (name, field) in sync.fields.iter().filter(|(name, _)| sync.matched.contains_key(*name)) {
             compiler.field(name, field);
         }
-        let tree = compiler.tree(drafts.iter().map(|(name, _)| name.as_str()), "/fields");
+        let names = sync.fields.keys().filter(|name| !sync.matched.contains_key(*name));
+        let tree = compiler.tree(names.map(String::as_str), "/fields");
         let removal = compiler.removal(sync, capabilities);
         if !compiler.problems.is_empty() {
             return Err(compiler.problems);
@@ -113,6 +114,9 @@ impl Compiler<'_> {
     }
 
     fn operation(&mut self, sync: &Sync, capabilities: &Capabilities) {
+        if capabilities.operations.is_empty() {
+            self.problem("/object", format!("this destination has no object `{}`", sync.object));
+        }
         let needed = match sync.mode {
             Mode::Upsert => OperationKind::Upsert,
             Mode::CreateOnly => OperationKind::Create,
@@ -123,7 +127,7 @@ impl Compiler<'_> {
     }
 
     fn require(&mut self, kind: OperationKind, pointer: &str, capabilities: &Capabilities) {
-        if !capabilities.operations.contains_key(&kind) {
+        if !capabilities.operations.is_empty() && !capabilities.operations.contains_key(&kind) {
             let known: Vec<&str> = capabilities.operations.keys().map(|kind| word(*kind)).collect();
             self.problem(
                 pointer,
@@ -336,7 +340,7 @@ fn word(kind: OperationKind) -> &'static str {
 
 /// The column whose name is most like this one, if any is much like it.
 fn nearest<'a>(name: &str, columns: &'a [Column]) -> Option<&'a str> {
-    let allowed = (name.chars().count() / 3).max(1);
+    let allowed = name.chars().count() / 3 + 1;
     let distances: BTreeMap<(usize, &str), ()> =
         columns.iter().map(|column| ((distance(name, &column.name.to_lowercase()), column.name.as_str()), ())).collect();
     distances.keys().next().filter(|(distance, _)| *distance <= allowed).map(|(_, name)| *name)

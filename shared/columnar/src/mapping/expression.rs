@@ -65,8 +65,10 @@ pub(super) fn engine<'s>() -> Environment<'s> {
     });
     for (name, filter) in null_in_null_out() {
         engine.add_filter(name, move |state: &mut State, args: Rest<Value>| -> Result<Value, Error> {
+            // Whoever gives `int` or `float` a default wants it.
+            let has_default = matches!(name, "int" | "float") && args.len() > 1;
             match args.first() {
-                Some(value) if value.is_none() => Ok(Value::from(())),
+                Some(value) if value.is_none() && !has_default => Ok(Value::from(())),
                 Some(_) | None => filter.call(state, &args),
             }
         });

@@ -16,6 +16,9 @@ mod scan;
 mod tree;
 mod value;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::collections::BTreeSet;
 
 use penstock_model::connector::ValueStyle;
@@ -24,8 +27,8 @@ use penstock_model::operation::OperationKind;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) use fixed::{key_object, match_from_key};
-pub(crate) use row::{Expressions, Mapped, Rejection, Rows, expressions};
 pub use row::UnknownColumn;
+pub(crate) use row::{KeyRows, Mapped, Rejection, expressions};
 
 use convert::Target;
 use tree::Node;

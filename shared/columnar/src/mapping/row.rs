@@ -8,7 +8,8 @@ use penstock_model::unload::{Column, ColumnType};
 use super::cells::{Cell, Cells};
 use super::convert::Refusal;
 use super::expression::Compiled;
-use super::value::push_value;
+use super::json::key_of;
+use super::value::{push_json, push_value};
 use super::{FieldPlan, Mapping, Source};
 
 /// A batch lacks a column that the mapping uses, or holds one of a type that can't be sent.
@@ -66,15 +67,49 @@ impl Mapping {
         batch: &RecordBatch,
         columns: &[Column],
     ) -> Result<Rows<'m, 'e, 's>, UnknownColumn> {
-        let schema = batch.schema();
-        let mut cells = Vec::with_capacity(self.columns.len());
-        for name in &self.columns {
-            let kind = columns.iter().find(|column| column.name.to_lowercase() == *name).map(|column| &column.kind);
-            let array = schema.fields().iter().zip(batch.columns()).find(|(field, _)| field.name().to_lowercase() == *name);
-            let ready = array.and_then(|(_, array)| Cells::new(array, kind.unwrap_or(&ColumnType::Null)));
-            cells.push(ready.ok_or_else(|| UnknownColumn { name: name.clone() })?);
-        }
+        let cells = self.columns.iter().map(|name| cells_of(batch, name, columns)).collect::<Result<_, _>>()?;
         Ok(Rows { mapping: self, expressions, cells })
+    }
+}
+
+/// A batch's column by its lower-case name.
+fn cells_of(batch: &RecordBatch, name: &str, columns: &[Column]) -> Result<Cells, UnknownColumn> {
+    let kind = columns.iter().find(|column| column.name.to_lowercase() == name).map(|column| &column.kind);
+    let schema = batch.schema();
+    let array = schema.fields().iter().zip(batch.columns()).find(|(field, _)| field.name().to_lowercase() == name);
+    array
+        .and_then(|(_, array)| Cells::new(array, kind.unwrap_or(&ColumnType::Null)))
+        .ok_or_else(|| UnknownColumn { name: name.to_owned() })
+}
+
+/// A batch's key columns, for people.
+pub(crate) struct KeyRows(Vec<(String, Cells)>);
+
+impl KeyRows {
+    /// The key columns of a batch.
+    ///
+    /// # Errors
+    /// [`UnknownColumn`] if one is missing.
+    pub(crate) fn of(batch: &RecordBatch, columns: &[Column]) -> Result<Self, UnknownColumn> {
+        let keys = columns.iter().map(|column| {
+            let cells = cells_of(batch, &column.name.to_lowercase(), columns)?;
+            Ok((key_of(&column.name), cells))
+        });
+        Ok(Self(keys.collect::<Result<_, _>>()?))
+    }
+
+    /// A row's key columns and values as a JSON object.
+    pub(crate) fn object(&self, row: usize) -> String {
+        let mut out = String::from("{");
+        for (index, (key, cells)) in self.0.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            out.push_str(key);
+            push_json(&mut out, &cells.at(row));
+        }
+        out.push('}');
+        out
     }
 }
 

@@ -39,7 +39,8 @@ pub(super) fn scan(template: &str) -> Scan {
         }
         let (length, tokens) = code(inside, if kind == '{' { "}}" } else { "%}" });
         let after = inside.get(length + 2..).unwrap_or_default();
-        if kind == '{' && lead.is_empty() && after.is_empty() && rest.len() == trimmed.len() {
+        let closed = length < inside.len();
+        if closed && kind == '{' && lead.is_empty() && after.is_empty() && rest.len() == trimmed.len() {
             let expression = inside.get(..length).unwrap_or_default();
             let expression = expression.strip_prefix(['-', '+']).unwrap_or(expression);
             scan.lone = Some(expression.strip_suffix(['-', '+']).unwrap_or(expression).trim().to_owned());
@@ -139,6 +140,7 @@ mod tests {
             ("x", None),
             ("{% if a %}b{% endif %}", None),
             ("{# note #}{{ a }}", None),
+            ("{{ a", None),
         ];
         for (template, lone) in cases {
             assert_eq!(scan(template).lone.as_deref(), lone, "{template}");

@@ -107,7 +107,10 @@ enum Filler {
 impl Filler {
     fn new(data_type: &DataType, rows: usize) -> Self {
         let with_type = data_type.clone();
-        #[expect(clippy::wildcard_enum_match_arm, reason = "`Needs::data_type` gives no other, and text takes any")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "`Needs::data_type` gives no other, and text takes any"
+        )]
         match data_type {
             DataType::Boolean => Self::Bool(BooleanBuilder::with_capacity(rows)),
             DataType::Int64 => Self::Int(Int64Builder::with_capacity(rows)),
@@ -217,7 +220,9 @@ impl<'a> KeyColumn<'a> {
             DataType::Int64 => Self::Int(any.downcast_ref()?),
             DataType::Decimal128(_, 0) => Self::Wide(any.downcast_ref()?),
             DataType::Float64 => Self::Float(any.downcast_ref()?),
-            DataType::Utf8 if matches!(kind, ColumnType::Decimal { .. }) => Self::Decimal(any.downcast_ref()?),
+            DataType::Utf8 if matches!(kind, ColumnType::Decimal { .. }) => {
+                Self::Decimal(any.downcast_ref()?)
+            }
             DataType::Utf8 => Self::Text(any.downcast_ref()?),
             DataType::Binary => Self::Bytes(any.downcast_ref()?),
             DataType::Date32 => Self::Date(any.downcast_ref()?),

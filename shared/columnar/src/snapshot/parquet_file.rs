@@ -29,15 +29,22 @@ const SPLIT: &str = "split";
 const ROW: &str = "row";
 /// Rows written and read at a time.
 const BATCH_ROWS: usize = 8192;
+/// As DuckDB cuts its own: it reads row groups in parallel, and few are held in memory while they are written.
+const ROW_GROUP_ROWS: usize = 122_880;
 /// What the error of a file that has no key yet calls it.
 const UNWRITTEN: &str = "(a snapshot partition)";
 
-/// The Parquet file of one partition. `rows` must be ordered by key hash; `key_columns` are the run plan's.
+/// The Parquet file of one partition. `rows` must be ordered by key hash; `key_columns` are the run plan's. Given the
+/// rows themselves, and not a reference, it frees them.
 ///
 /// # Errors
 /// [`FormatError::Parquet`] if Parquet refuses them, which no input is known to bring about.
-pub fn write_partition(rows: &[SnapshotRow<'_>], key_columns: &[Column]) -> Result<Bytes, FormatError> {
-    write(rows, key_columns).map_err(|source| FormatError::Parquet { key: UNWRITTEN.to_owned(), source })
+pub fn write_partition<'a>(
+    rows: impl AsRef<[SnapshotRow<'a>]>,
+    key_columns: &[Column],
+) -> Result<Bytes, FormatError> {
+    write(rows.as_ref(), key_columns)
+        .map_err(|source| FormatError::Parquet { key: UNWRITTEN.to_owned(), source })
 }
 
 fn write(rows: &[SnapshotRow<'_>], key_columns: &[Column]) -> Result<Bytes, ParquetError> {
@@ -45,7 +52,7 @@ fn write(rows: &[SnapshotRow<'_>], key_columns: &[Column]) -> Result<Bytes, Parq
     let names = names(key_columns);
     let schema = Arc::new(schema(&names, &types));
     let properties = properties(key_columns, &names, &types)?;
-    let mut body = Vec::with_capacity(rows.len() * 12);
+    let mut body = Vec::with_capacity(rows.len() * 16);
     let mut writer = ArrowWriter::try_new(&mut body, schema.clone(), Some(properties))?;
     for rows in rows.chunks(BATCH_ROWS) {
         let mut columns = arrays(rows, &types);
@@ -100,7 +107,8 @@ fn properties(
     names: &[String],
     types: &[DataType],
 ) -> Result<WriterProperties, ParquetError> {
-    let columns = serde_json::to_string(key_columns).map_err(|error| ParquetError::External(Box::new(error)))?;
+    let columns =
+        serde_json::to_string(key_columns).map_err(|error| ParquetError::External(Box::new(error)))?;
     let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
@@ -108,6 +116,7 @@ fn properties(
         // statistics are of use.
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::None)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_key_value_metadata(Some(vec![
             KeyValue::new(VERSION_KEY.to_owned(), SNAPSHOT_VERSION.to_string()),
             KeyValue::new(COLUMNS_KEY.to_owned(), columns),
@@ -124,7 +133,11 @@ fn properties(
 }
 
 /// The keys that a reader would not get back from these columns.
-fn what_the_columns_cannot_say(rows: &[SnapshotRow<'_>], columns: &[ArrayRef], kinds: &[Column]) -> BinaryArray {
+fn what_the_columns_cannot_say(
+    rows: &[SnapshotRow<'_>],
+    columns: &[ArrayRef],
+    kinds: &[Column],
+) -> BinaryArray {
     let readers: Option<Vec<_>> =
         columns.iter().zip(kinds).map(|(array, column)| KeyColumn::of(array, &column.kind)).collect();
     let mut key_bytes = BinaryBuilder::new();
@@ -151,7 +164,8 @@ pub(super) fn read_into(
     all.rows.reserve(rows);
     for batch in builder.with_batch_size(BATCH_ROWS).build().map_err(refused)? {
         let batch = batch.map_err(|error| refused(error.into()))?;
-        push_batch(all, &batch, &kinds, &is_wanted).ok_or_else(|| damaged(key, 0, "its columns are not a snapshot's"))?;
+        push_batch(all, &batch, &kinds, &is_wanted)
+            .ok_or_else(|| damaged(key, 0, "its columns are not a snapshot's"))?;
     }
     all.rows.shrink_to_fit();
     Ok(())
@@ -180,8 +194,11 @@ fn push_batch(
     is_wanted: impl Fn(u128) -> bool,
 ) -> Option<()> {
     let (keys, ours) = batch.columns().split_at_checked(kinds.len())?;
-    let keys: Vec<_> =
-        keys.iter().zip(kinds).map(|(array, column)| KeyColumn::of(array, &column.kind)).collect::<Option<_>>()?;
+    let keys: Vec<_> = keys
+        .iter()
+        .zip(kinds)
+        .map(|(array, column)| KeyColumn::of(array, &column.kind))
+        .collect::<Option<_>>()?;
     let [key_bytes, row_hash, split, row] = ours else { return None };
     let key_bytes: &BinaryArray = key_bytes.as_any().downcast_ref()?;
     let number = |array: &ArrayRef| array.as_any().downcast_ref::<Int64Array>().cloned();

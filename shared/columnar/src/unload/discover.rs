@@ -10,11 +10,11 @@ use penstock_model::port::{ObjectMeta, Objects, OpenObjects};
 use penstock_model::unload::{Column, PinnedUnload, UnloadFile};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::UnloadError;
 use super::footer::{self, Pages};
 use super::location::{Location, is_hidden, is_parquet_name, partition_values};
 use super::manifest::{Manifest, Meta, is_manifest_name, resolve};
 use super::schema::{FileColumn, FileSchema, file_columns, merge_files};
-use super::{NaiveTimestamps, UnloadError};
 
 /// Footers that are fetched at the same time.
 const FOOTERS_IN_FLIGHT: usize = 16;
@@ -30,26 +30,24 @@ pub struct Discovered {
     /// The files, pinned.
     pub unload: PinnedUnload,
     /// All columns in the order and spelling of the first file; then those of the path. A column of a type
-    /// that can't be read without loss (an interval) is left out.
+    /// that can't be read without loss (an interval) is left out. Timestamps without zone are as they are: see
+    /// [`super::with_zone`].
     pub columns: Vec<Column>,
 }
 
 /// Finds the newest complete unload at `location` (`s3://bucket/prefix/`, an absolute folder, or one Parquet file,
-/// which is complete by itself) and pins its files. `*` stands for letters within one part of the path. `naive` is the
-/// definition's `naive_timestamps`.
+/// which is complete by itself) and pins its files. `*` stands for letters within one part of the path.
 ///
 /// Sizes and row counts are verified against the manifest, if that is what says the unload is complete.
 ///
 /// # Errors
 /// [`UnloadError::Missing`] without a complete unload that has files; `Corrupt`, `SchemaMismatch` or `Storage` if its files can't
-/// be used; `Definition` if `location` or `naive` is not written as it should be.
+/// be used; `Definition` if `location` is not written as it should be.
 pub async fn discover(
     opener: &dyn OpenObjects,
     location: &str,
     complete: Complete,
-    naive: Option<&str>,
 ) -> Result<Discovered, UnloadError> {
-    let naive = NaiveTimestamps::parse(naive)?;
     let parsed = Location::parse(location)?;
     let (objects, parsed, candidates) = list(opener, parsed).await?;
     let mut found: Vec<Candidate> = Vec::new();
@@ -64,7 +62,7 @@ pub async fn discover(
         .into_iter()
         .max_by(|a, b| (a.completed_at(), &a.prefix).cmp(&(b.completed_at(), &b.prefix)))
         .ok_or_else(|| not_found(location, complete, incomplete))?;
-    newest.pin(objects.as_ref(), &parsed.root, naive).await
+    newest.pin(objects.as_ref(), &parsed.root).await
 }
 
 async fn list(
@@ -101,7 +99,9 @@ fn not_found(location: &str, complete: Complete, incomplete: usize) -> UnloadErr
     let wanted = match complete {
         Complete::RedshiftManifest => "a Redshift manifest (an object whose name ends in \"manifest\")",
         Complete::SuccessMarker => "the marker _SUCCESS",
-        Complete::Any => "a Redshift manifest (an object whose name ends in \"manifest\") or the marker _SUCCESS",
+        Complete::Any | Complete::AsListed => {
+            "a Redshift manifest (an object whose name ends in \"manifest\") or the marker _SUCCESS"
+        }
     };
     UnloadError::missing(if incomplete == 0 {
         format!("there is no unload at {location}: nothing was found there")
@@ -118,6 +118,8 @@ enum Signal {
     Manifest(ObjectMeta),
     Marker(ObjectMeta),
     OneFile(ObjectMeta),
+    /// Nothing but the user's word; its newest file.
+    Listing(ObjectMeta),
 }
 
 fn signal(prefix: &str, listed: &[ObjectMeta], complete: Complete) -> Option<Signal> {
@@ -129,16 +131,23 @@ fn signal(prefix: &str, listed: &[ObjectMeta], complete: Complete) -> Option<Sig
     let named = |wanted: fn(&str) -> bool| {
         listed
             .iter()
-            .filter(|object| object.key.strip_prefix(prefix).is_some_and(|name| !name.contains('/') && wanted(name)))
+            .filter(|object| {
+                object.key.strip_prefix(prefix).is_some_and(|name| !name.contains('/') && wanted(name))
+            })
             .max_by_key(|object| object.modified)
             .cloned()
     };
     let manifest = || named(is_manifest_name).map(Signal::Manifest);
     let marker = || named(|name| name == MARKER).map(Signal::Marker);
+    let listing = || {
+        let files = listed.iter().filter(|object| is_data(prefix, object));
+        files.max_by_key(|object| object.modified).cloned().map(Signal::Listing)
+    };
     match complete {
         Complete::RedshiftManifest => manifest(),
         Complete::SuccessMarker => marker(),
         Complete::Any => manifest().or_else(marker),
+        Complete::AsListed => manifest().or_else(marker).or_else(listing),
     }
 }
 
@@ -163,26 +172,28 @@ struct Footer {
 impl Candidate {
     fn completed_at(&self) -> Timestamp {
         match &self.signal {
-            Signal::Manifest(object) | Signal::Marker(object) | Signal::OneFile(object) => object.modified,
+            Signal::Manifest(object)
+            | Signal::Marker(object)
+            | Signal::OneFile(object)
+            | Signal::Listing(object) => object.modified,
         }
     }
 
     fn below<'a>(&self, key: &'a str) -> &'a str {
-        key.strip_prefix(&self.prefix).unwrap_or(key).trim_start_matches('/')
+        below(&self.prefix, key)
     }
 
     fn place(&self, root: &str) -> String {
         format!("{}/{}", root.trim_end_matches('/'), self.prefix)
     }
 
-    async fn pin(
-        self,
-        objects: &dyn Objects,
-        root: &str,
-        naive: NaiveTimestamps,
-    ) -> Result<Discovered, UnloadError> {
+    async fn pin(self, objects: &dyn Objects, root: &str) -> Result<Discovered, UnloadError> {
         let place = self.place(root);
-        if self.listed.iter().any(|object| self.below(&object.key).split('/').any(|part| part == "_delta_log")) {
+        if self
+            .listed
+            .iter()
+            .any(|object| self.below(&object.key).split('/').any(|part| part == "_delta_log"))
+        {
             return Err(UnloadError::missing(format!(
                 "{place} is a Delta table, whose files hold deleted rows too: unload it by a query"
             )));
@@ -191,7 +202,7 @@ impl Candidate {
         let mut stated = Vec::new();
         let mut wanted = match &self.signal {
             Signal::OneFile(object) => vec![self.wanted(object.clone(), Meta::default())],
-            Signal::Marker(marker) => self.data_files(marker)?,
+            Signal::Marker(last) | Signal::Listing(last) => self.data_files(last)?,
             Signal::Manifest(object) => {
                 let manifest = read_manifest(objects, object).await?;
                 totals = manifest.meta.unwrap_or_default();
@@ -206,11 +217,17 @@ impl Candidate {
         fill_null_folders(&mut wanted);
         let footers = footers(objects, &wanted).await?;
         verify(&self.signal, &wanted, &footers, totals)?;
-        let columns = if wanted.is_empty() { stated } else { merge(&wanted, &footers, naive)? };
+        let columns = if wanted.is_empty() { stated } else { merge(&wanted, &footers)? };
         let completed_at = self.completed_at();
-        let files: Vec<UnloadFile> = wanted.into_iter().zip(footers).map(|(wanted, footer)| file(wanted, footer)).collect();
-        let unload =
-            PinnedUnload { root: root.to_owned(), prefix: place, identity: identity(&files), completed_at, files };
+        let files: Vec<UnloadFile> =
+            wanted.into_iter().zip(footers).map(|(wanted, footer)| file(wanted, footer)).collect();
+        let unload = PinnedUnload {
+            root: root.to_owned(),
+            prefix: place,
+            identity: identity(&files),
+            completed_at,
+            files,
+        };
         Ok(Discovered { unload, columns })
     }
 
@@ -219,14 +236,11 @@ impl Candidate {
         Wanted { object, meta, partition_values }
     }
 
-    /// Everything under the prefix that is neither hidden nor empty nor a manifest.
+    /// Every data file under the prefix.
     fn data_files(&self, marker: &ObjectMeta) -> Result<Vec<Wanted>, UnloadError> {
         let mut files = Vec::new();
         for object in &self.listed {
-            let below = self.below(&object.key);
-            let hidden = below.split('/').any(|part| is_hidden(part) && part != NULL_FOLDER);
-            let manifest = !below.contains('/') && is_manifest_name(below);
-            if hidden || manifest || object.size == 0 || below.is_empty() || below.ends_with('/') {
+            if !is_data(&self.prefix, object) {
                 continue;
             }
             refuse_later(object, marker)?;
@@ -247,8 +261,11 @@ impl Candidate {
             self.listed.iter().map(|object| (object.key.as_str(), object)).collect();
         let mut files: BTreeMap<String, Wanted> = BTreeMap::new();
         for entry in &named.entries {
-            let gone = || UnloadError::corrupt(&entry.url, format!("{} names it, but it is not there", manifest.key));
-            let key = resolve(root, &manifest.key, &entry.url, |key| listed.contains_key(key)).ok_or_else(gone)?;
+            let gone = || {
+                UnloadError::corrupt(&entry.url, format!("{} names it, but it is not there", manifest.key))
+            };
+            let key =
+                resolve(root, &manifest.key, &entry.url, |key| listed.contains_key(key)).ok_or_else(gone)?;
             let object = match listed.get(key.as_str()) {
                 Some(object) => (*object).clone(),
                 None => objects.head(&key).await.map_err(UnloadError::Storage)?.ok_or_else(gone)?,
@@ -263,6 +280,18 @@ impl Candidate {
         }
         Ok(files.into_values().collect())
     }
+}
+
+/// Whether an object is neither hidden nor empty nor a manifest nor a folder's own.
+fn is_data(prefix: &str, object: &ObjectMeta) -> bool {
+    let below = below(prefix, &object.key);
+    let hidden = below.split('/').any(|part| is_hidden(part) && part != NULL_FOLDER);
+    let manifest = !below.contains('/') && is_manifest_name(below);
+    !(hidden || manifest || object.size == 0 || below.is_empty() || below.ends_with('/'))
+}
+
+fn below<'a>(prefix: &str, key: &'a str) -> &'a str {
+    key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/')
 }
 
 /// A file written after the marker belongs to an unload that is not finished.
@@ -322,7 +351,9 @@ fn verify(signal: &Signal, wanted: &[Wanted], footers: &[Footer], totals: Meta) 
     let Signal::Manifest(manifest) = signal else { return Ok(()) };
     let bytes: u64 = wanted.iter().map(|wanted| wanted.object.size).sum();
     let rows: u64 = footers.iter().map(|footer| total(&footer.row_groups)).sum();
-    for (stated, actual, unit) in [(totals.content_length, bytes, "bytes"), (totals.record_count, rows, "rows")] {
+    for (stated, actual, unit) in
+        [(totals.content_length, bytes, "bytes"), (totals.record_count, rows, "rows")]
+    {
         if let Some(stated) = stated.filter(|stated| *stated != actual) {
             let why = format!("it says that there are {stated} {unit} in all, but its files have {actual}");
             return Err(UnloadError::corrupt(&manifest.key, why));
@@ -331,7 +362,7 @@ fn verify(signal: &Signal, wanted: &[Wanted], footers: &[Footer], totals: Meta) 
     Ok(())
 }
 
-fn merge(wanted: &[Wanted], footers: &[Footer], naive: NaiveTimestamps) -> Result<Vec<Column>, UnloadError> {
+fn merge(wanted: &[Wanted], footers: &[Footer]) -> Result<Vec<Column>, UnloadError> {
     let schemas: Vec<FileSchema<'_>> = wanted
         .iter()
         .zip(footers)
@@ -341,7 +372,7 @@ fn merge(wanted: &[Wanted], footers: &[Footer], naive: NaiveTimestamps) -> Resul
             partition_values: &wanted.partition_values,
         })
         .collect();
-    merge_files(&schemas, naive)
+    merge_files(&schemas)
 }
 
 fn file(wanted: Wanted, footer: Footer) -> UnloadFile {

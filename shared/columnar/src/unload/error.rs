@@ -63,14 +63,11 @@ impl UnloadError {
 
     /// A decoder's complaint. Complaints about conversions are cut short: those may quote a value.
     pub(crate) fn decoding(file: &str, error: &ParquetError) -> Self {
-        let why = match error {
-            ParquetError::General(why) | ParquetError::EOF(why) | ParquetError::NYI(why) => why.clone(),
-            ParquetError::IndexOutOfBound(..)
-            | ParquetError::NeedMoreData(_)
-            | ParquetError::NeedMoreDataRange(_) => error.to_string(),
-            ParquetError::ArrowError(_) | ParquetError::External(_) => {
-                "its values are not of the types that its footer states".to_owned()
-            }
+        let why = if let ParquetError::General(why) | ParquetError::EOF(why) | ParquetError::NYI(why) = error
+        {
+            why.clone()
+        } else {
+            "its values are not of the types that its footer states".to_owned()
         };
         Self::corrupt(file, why)
     }

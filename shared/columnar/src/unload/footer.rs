@@ -98,10 +98,8 @@ pub(crate) async fn range(
     etag: &ETag,
 ) -> Result<Bytes, UnloadError> {
     let wanted = range.end.saturating_sub(range.start);
-    let bytes = objects
-        .get_range(file, range, Some(etag))
-        .await
-        .map_err(|error| UnloadError::pinned(file, error))?;
+    let bytes =
+        objects.get_range(file, range, Some(etag)).await.map_err(|error| UnloadError::pinned(file, error))?;
     if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(UnloadError::corrupt(file, "it ends early")) }
 }
 

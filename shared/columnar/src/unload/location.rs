@@ -154,7 +154,6 @@ pub(super) fn partition_values(below: &str) -> BTreeMap<String, Option<String>> 
         .collect()
 }
 
-
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -224,13 +223,9 @@ mod tests {
 
     #[test]
     fn partition_values_are_decoded() {
-        let values = partition_values("a%3Db=x%2Fy%20z/n=__HIVE_DEFAULT_PARTITION__/s=__NULL__/bad=100%/plain/f=1");
-        let expected = [
-            ("a=b", Some("x/y z")),
-            ("bad", Some("100%")),
-            ("n", None),
-            ("s", None),
-        ];
+        let values =
+            partition_values("a%3Db=x%2Fy%20z/n=__HIVE_DEFAULT_PARTITION__/s=__NULL__/bad=100%/plain/f=1");
+        let expected = [("a=b", Some("x/y z")), ("bad", Some("100%")), ("n", None), ("s", None)];
         let expected: BTreeMap<String, Option<String>> =
             expected.map(|(name, value)| (name.to_owned(), value.map(str::to_owned))).into();
         assert_eq!(values, expected);

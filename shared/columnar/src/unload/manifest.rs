@@ -92,7 +92,12 @@ pub(super) fn is_manifest_name(name: &str) -> bool {
 /// Keys that an entry's url may mean, best first. `root` is the unload's root, `manifest` the manifest's key,
 /// and `exists` tells whether a key was listed. A manifest that was copied along with its files names places
 /// where they no longer are, so the end of the url's path is looked for beside the manifest.
-pub(super) fn resolve(root: &str, manifest: &str, url: &str, exists: impl Fn(&str) -> bool) -> Option<String> {
+pub(super) fn resolve(
+    root: &str,
+    manifest: &str,
+    url: &str,
+    exists: impl Fn(&str) -> bool,
+) -> Option<String> {
     let path = if let Some(rest) = url.strip_prefix("s3://") {
         let (bucket, key) = rest.split_once('/')?;
         if root.strip_prefix("s3://") == Some(bucket) {

@@ -12,4 +12,4 @@ mod zone;
 
 pub use discover::{Discovered, discover};
 pub use error::UnloadError;
-pub use zone::NaiveTimestamps;
+pub use zone::{NaiveTimestamps, with_zone};

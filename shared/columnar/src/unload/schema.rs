@@ -11,8 +11,8 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 use penstock_model::unload::{Column, ColumnType};
 
+use super::UnloadError;
 use super::footer::decoded;
-use super::{NaiveTimestamps, UnloadError};
 
 /// A column of one file.
 #[derive(Debug, Clone)]
@@ -170,7 +170,9 @@ fn leaf_type(data_type: &DataType, leaf: &ColumnDescPtr) -> (DataType, Option<Co
         DataType::Utf8 => (DataType::Utf8View, Some(ColumnType::Text)),
         DataType::Binary if is_enum => (DataType::Utf8View, Some(ColumnType::Text)),
         DataType::Binary => (DataType::BinaryView, Some(ColumnType::Binary)),
-        DataType::FixedSizeBinary(16) if logical == Some(&LogicalType::Uuid) => (same, Some(ColumnType::Uuid)),
+        DataType::FixedSizeBinary(16) if logical == Some(&LogicalType::Uuid) => {
+            (same, Some(ColumnType::Uuid))
+        }
         DataType::FixedSizeBinary(_) => (same, Some(ColumnType::Binary)),
         DataType::Decimal128(_, 0) | DataType::Decimal256(_, 0) => (same, Some(ColumnType::Int)),
         DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => {
@@ -216,10 +218,7 @@ pub(super) struct FileSchema<'a> {
 }
 
 /// Merges the columns of all files by lower-case name: spelling and order follow the first file.
-pub(super) fn merge_files(
-    files: &[FileSchema<'_>],
-    naive: NaiveTimestamps,
-) -> Result<Vec<Column>, UnloadError> {
+pub(super) fn merge_files(files: &[FileSchema<'_>]) -> Result<Vec<Column>, UnloadError> {
     let mut merged: Vec<Merged<'_>> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for (at, schema) in files.iter().enumerate() {
@@ -241,7 +240,7 @@ pub(super) fn merge_files(
             return Err(absent(column.name, column.file, schema.file));
         }
     }
-    Ok(merged.into_iter().filter_map(|column| column.finish(naive)).collect())
+    Ok(merged.into_iter().filter_map(Merged::finish).collect())
 }
 
 fn absent(name: &str, with: &str, without: &str) -> UnloadError {
@@ -254,9 +253,11 @@ impl<'a> FileSchema<'a> {
         let own = self.columns.iter().map(|column| (column.name.as_str(), column.kind.clone()));
         let is_own =
             |name: &str| self.columns.iter().any(|column| column.name.to_lowercase() == name.to_lowercase());
-        let path = self.partition_values.keys().filter(move |name| !is_own(name)).map(|name| {
-            (name.as_str(), Some(FileKind { kind: ColumnType::Text, int96: false }))
-        });
+        let path = self
+            .partition_values
+            .keys()
+            .filter(move |name| !is_own(name))
+            .map(|name| (name.as_str(), Some(FileKind { kind: ColumnType::Text, int96: false })));
         own.chain(path)
     }
 }
@@ -288,12 +289,12 @@ impl Merged<'_> {
         Ok(())
     }
 
-    fn finish(self, naive: NaiveTimestamps) -> Option<Column> {
+    fn finish(self) -> Option<Column> {
         let Some(kind) = self.kind else {
             tracing::warn!(column = self.name, "a column is left out: its type can't be read without loss");
             return None;
         };
-        Some(Column { name: self.name.to_owned(), kind: naive.apply(kind.kind) })
+        Some(Column { name: self.name.to_owned(), kind: kind.kind })
     }
 }
 

@@ -1,4 +1,4 @@
-use penstock_model::unload::ColumnType;
+use penstock_model::unload::{Column, ColumnType};
 
 use super::UnloadError;
 
@@ -49,6 +49,17 @@ impl NaiveTimestamps {
             Self::At { offset_s } => offset_s,
         }
     }
+}
+
+/// The columns of an unload once timestamps without zone are taken to be of the definition's `naive_timestamps`:
+/// they become instants.
+///
+/// # Errors
+/// As [`NaiveTimestamps::parse`].
+pub fn with_zone(columns: Vec<Column>, naive_timestamps: Option<&str>) -> Result<Vec<Column>, UnloadError> {
+    let naive = NaiveTimestamps::parse(naive_timestamps)?;
+    let zoned = columns.into_iter().map(|column| Column { kind: naive.apply(column.kind), ..column });
+    Ok(zoned.collect())
 }
 
 fn offset(text: &str) -> Option<i32> {

@@ -15,6 +15,8 @@ use super::extract::{Extracted, Found, FoundList, Place, Shape};
 pub(super) struct Meanings {
     pub(super) statuses: HashMap<u16, Meaning>,
     pub(super) codes: HashMap<String, Meaning>,
+    /// Whether the path names the row.
+    pub(super) row_in_path: bool,
 }
 
 impl Meanings {
@@ -25,9 +27,9 @@ impl Meanings {
         }
         match status {
             200..=299 => Meaning::Accepted,
-            404 if rows == 1 => Meaning::Missing,
+            404 if self.row_in_path => Meaning::Missing,
             409 if rows == 1 => Meaning::Exists,
-            400 | 404 | 409 | 413 | 422 => Meaning::Rejected,
+            400 | 409 | 413 | 422 => Meaning::Rejected,
             401 | 403 => Meaning::Unauthorized,
             429 => Meaning::Throttled,
             408 | 425 | 500..=599 => Meaning::Retry,

@@ -50,8 +50,10 @@ pub fn compile(
     };
     check_sign_in(definition, connector, &mut problems);
     let address = definition.address.trim_end_matches('/');
-    if !(address.starts_with("https://") || address.starts_with("http://")) {
-        problems.push(Problem::at("/connection/address", "the address must begin with https:// or http://"));
+    let is_address = reqwest::Url::parse(address)
+        .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.query().is_none() && url.fragment().is_none());
+    if !is_address {
+        problems.push(Problem::at("/connection/address", "the address must be a URL that begins with https:// or http://"));
     }
     let mut compiled = BTreeMap::new();
     match connector.operations(&definition.sync.object) {
@@ -222,6 +224,7 @@ fn compile_operation(
         let meanings = Meanings {
             statuses: connector.statuses.iter().chain(&operation.statuses).map(|(k, v)| (*k, *v)).collect(),
             codes: connector.codes.iter().map(|(code, meaning)| (code.clone(), *meaning)).collect(),
+            row_in_path: url.iter().any(|part| matches!(part, UrlPart::MatchValue | UrlPart::Id)),
         };
         CompiledAnswer::compile(&operation.answer, &connector.error, meanings, &mut |pointer| texts.pointer(pointer))?
     };

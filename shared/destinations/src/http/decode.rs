@@ -66,6 +66,9 @@ pub fn decode(
 ) -> Decoded {
     let answer = &operation.answer;
     let by_status = answer.meanings.of_status(status, rows.len());
+    if by_status == Meaning::Accepted && is_page(headers) {
+        return all(rows, &Verdict::Lost("the answer is a page for people, as gateways give it"));
+    }
     if by_status == Meaning::Accepted && !answer.needs_body {
         return all(rows, &Verdict::Done(accepted(operation, status, None)));
     }
@@ -92,6 +95,12 @@ pub fn decode(
     let (code, refusal) = answer.whole_refusal(extracted.as_ref(), status);
     let meaning = code.and_then(|code| answer.meanings.of_code(&code)).unwrap_or(by_status);
     whole(operation, rows, status, meaning, refusal, extracted.as_ref(), retry_after(headers, now))
+}
+
+/// Whether an answer is an HTML page: no API gives one, so something in between does.
+fn is_page(headers: &HeaderMap) -> bool {
+    let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.trim_start().get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"))
 }
 
 /// A request that failed, or succeeded, as a whole.

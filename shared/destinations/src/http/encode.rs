@@ -2,7 +2,6 @@
 //! spliced in as it is and never parsed into values.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 use penstock_model::connector::template::RowSlot;
@@ -270,8 +269,9 @@ pub(super) fn percent_encode(out: &mut String, text: &str) {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
             other => {
-                // Writing to a String does not fail.
-                drop(write!(out, "%{other:02X}"));
+                out.push('%');
+                let digits = [other >> 4, other & 15].map(|digit| char::from_digit(u32::from(digit), 16));
+                out.extend(digits.into_iter().flatten().map(|digit| digit.to_ascii_uppercase()));
             }
         }
     }

@@ -20,7 +20,9 @@ use encode::CompiledOperation;
 use pace::Pace;
 
 mod answer;
+mod attempt;
 mod auth;
+mod batch;
 pub mod compile;
 pub mod decode;
 mod deliver;
@@ -28,6 +30,8 @@ pub mod encode;
 mod extract;
 mod pace;
 mod retry;
+#[cfg(test)]
+mod tests;
 pub mod transport;
 
 /// An account at an HTTP API, ready for the operations of one sync.

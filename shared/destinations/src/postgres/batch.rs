@@ -53,8 +53,11 @@ pub(super) fn batches<'a>(wave: &[&'a Row<'a>], rows_at_most: usize, bytes_at_mo
             let mut bytes = 0;
             for row in rows {
                 let size = row.bytes();
-                if !batch.rows.is_empty() && (batch.rows.len() >= rows_at_most || bytes + size > bytes_at_most) {
-                    let full = std::mem::replace(&mut batch, Batch { shape: shape.clone(), rows: Vec::new() });
+                if !batch.rows.is_empty()
+                    && (batch.rows.len() >= rows_at_most || bytes + size > bytes_at_most)
+                {
+                    let full =
+                        std::mem::replace(&mut batch, Batch { shape: shape.clone(), rows: Vec::new() });
                     batches.push(full);
                     bytes = 0;
                 }
@@ -101,10 +104,12 @@ fn shapes<'a>(rows: Vec<&'a Row<'a>>) -> Vec<(Shape<'a>, Vec<&'a Row<'a>>)> {
     }
     let mut shapes: BTreeMap<Vec<&str>, (Shape<'a>, Vec<&'a Row<'a>>)> = BTreeMap::new();
     for row in rows {
-        let has = |name: &&str| row.fields.binary_search_by(|(column, _)| column.name.as_str().cmp(name)).is_ok();
+        let has =
+            |name: &&str| row.fields.binary_search_by(|(column, _)| column.name.as_str().cmp(name)).is_ok();
         let own = fields.iter().filter(|(name, used)| used.slot.null == Null::Keeps || has(name));
         let names: Vec<&str> = own.clone().map(|(name, _)| *name).collect();
-        let new = || Shape { kind, matched: matched.clone(), fields: own.map(|(_, used)| used.slot).collect() };
+        let new =
+            || Shape { kind, matched: matched.clone(), fields: own.map(|(_, used)| used.slot).collect() };
         shapes.entry(names).or_insert_with(|| (new(), Vec::new())).1.push(row);
     }
     shapes.into_values().collect()
@@ -148,7 +153,9 @@ mod tests {
                     .iter()
                     .zip(values)
                     .filter(|_| !delete)
-                    .filter_map(|(column, value)| Some((column, (*value)?.map(|v| Cow::Owned(v.to_string())))))
+                    .filter_map(|(column, value)| {
+                        Some((column, (*value)?.map(|v| Cow::Owned(v.to_string()))))
+                    })
                     .collect(),
             })
             .collect()
@@ -212,7 +219,7 @@ mod tests {
             }
             let mut sorted = sent.clone();
             sorted.sort_unstable();
-            prop_assert_eq!(sorted, (0..rows.len() as u32).collect::<Vec<_>>());
+            prop_assert_eq!(sorted, (0..).take(rows.len()).collect::<Vec<u32>>());
             let key = |n: &u32| given[*n as usize].0;
             for one in 0..6 {
                 let of_key: Vec<_> = sent.iter().copied().filter(|n| key(n) == one).collect();

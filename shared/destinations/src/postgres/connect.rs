@@ -39,7 +39,9 @@ pub(super) fn parse_address(address: &str) -> Result<Config, Problem> {
     }
     let config = Config::from_str(address).map_err(|_| problem(form))?;
     if config.get_password().is_some() {
-        return Err(problem("the address holds a password: take it out and refer to a secret under auth.password"));
+        return Err(problem(
+            "the address holds a password: take it out and refer to a secret under auth.password",
+        ));
     }
     if config.get_hosts().is_empty() {
         return Err(problem(form));
@@ -132,17 +134,16 @@ impl Door {
             .keepalives_idle(SILENCE)
             .keepalives_interval(SILENCE / 3)
             .keepalives_retries(3);
-        let tls = match config.get_ssl_mode() {
-            SslMode::Disable => None,
-            _ => {
-                let provider = Arc::new(rustls::crypto::ring::default_provider());
-                let client = ClientConfig::builder_with_provider(provider)
-                    .with_safe_default_protocol_versions()
-                    .map_err(|_| Problem::at("/address", "this build has no TLS: write sslmode=disable"))?
-                    .with_root_certificates(roots(definition)?)
-                    .with_no_client_auth();
-                Some(MakeRustlsConnect::new(client))
-            }
+        let tls = if config.get_ssl_mode() == SslMode::Disable {
+            None
+        } else {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let client = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|_| Problem::at("/address", "this build has no TLS: write sslmode=disable"))?
+                .with_root_certificates(roots(definition)?)
+                .with_no_client_auth();
+            Some(MakeRustlsConnect::new(client))
         };
         Ok(Self { config, auth: definition.connection.auth.clone(), tls, secrets })
     }

@@ -1,23 +1,21 @@
 //! One push: connections side by side take batches until all rows have an outcome or the time is up.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::{Either, join, join_all, join3, select};
+use futures::future::{Either, join_all, select};
 use penstock_model::operation::{Operation, OperationKind};
-use penstock_model::outcome::{Outcome, ReceiptLine};
+use penstock_model::outcome::ReceiptLine;
 use penstock_model::port::Freshness;
-use penstock_model::report::ApiUsage;
 use penstock_model::{Failure, FailureName, Timestamp};
-use tokio_postgres::types::{ToSql, Type};
 
 use super::PostgresDestination;
-use super::batch::{Batch, batches, waves};
-use super::connect::{Link, Login};
-use super::errors::{Fault, Trouble, classify};
-use super::statement::{self, Shape};
+use super::batch::{batches, waves};
+use super::connect::Login;
+use super::errors::Fault;
+use super::lane::Lane;
 use super::table::Table;
 use super::values::{Row, Unready, read};
 use crate::destination::{Rest, Witness, Work};
@@ -25,18 +23,9 @@ use crate::destination::{Rest, Witness, Work};
 /// Text of a statement's parameters, about.
 const BYTES_PER_STATEMENT: usize = 1 << 20;
 /// No statement starts with less time left than this.
-const RESERVE: Duration = Duration::from_secs(1);
-/// The database cancels a statement this long before the time is up, so that its answer still arrives.
-const MARGIN: Duration = Duration::from_millis(250);
-/// Tries in a row without a success, connecting included, before the database counts as unavailable.
-const TRIES: u32 = 10;
-/// The first pause after a failed try; each further one may last twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-
+pub(super) const RESERVE: Duration = Duration::from_secs(1);
 /// Why a lane stops before its work is done.
-enum Halt {
+pub(super) enum Halt {
     /// Time is up; go on after this long.
     Later(Duration),
     /// Another lane has failed.
@@ -73,22 +62,26 @@ pub(super) async fn deliver(to: &PostgresDestination, work: Work<'_>) -> Result<
 }
 
 /// What the lanes of one push share.
-struct Push<'a> {
-    to: &'a PostgresDestination,
+pub(super) struct Push<'a> {
+    pub(super) to: &'a PostgresDestination,
     until: Timestamp,
-    witness: &'a dyn Witness,
+    pub(super) witness: &'a dyn Witness,
     login: tokio::sync::Mutex<Option<Login>>,
-    stopped: AtomicBool,
-    succeeded: AtomicBool,
+    pub(super) stopped: AtomicBool,
+    pub(super) succeeded: AtomicBool,
 }
 
 impl Push<'_> {
     async fn run(&self, operations: &[Operation]) -> Result<(), Halt> {
-        let mut first = Lane { push: self, link: None, failures: 0 };
+        let mut first = Lane::new(self);
         let table = first.table().await?;
         let kinds: BTreeSet<OperationKind> = operations.iter().map(|operation| operation.kind).collect();
         if kinds.contains(&OperationKind::Archive) {
-            return Err(Failure::new(FailureName::SyncInvalid, "PostgreSQL has no archive: use delete or clear").into());
+            return Err(Failure::new(
+                FailureName::SyncInvalid,
+                "PostgreSQL has no archive: use delete or clear",
+            )
+            .into());
         }
         table.check(&self.to.mapped, &kinds)?;
         let rows = self.read(operations, &table).await?;
@@ -97,14 +90,13 @@ impl Push<'_> {
         for wave in waves(&rows) {
             let batches = batches(&wave, self.to.rows_per_statement as usize, BYTES_PER_STATEMENT);
             while lanes.len() < batches.len().min(self.to.connections as usize) {
-                lanes.push(Lane { push: self, link: None, failures: 0 });
+                lanes.push(Lane::new(self));
             }
             let queue = Mutex::new(VecDeque::from(batches));
             let ends = join_all(lanes.iter_mut().map(|lane| lane.drain(&table, &queue))).await;
             worst(ends)?;
         }
-        let clock = &*self.to.clock;
-        join_all(lanes.into_iter().filter_map(|lane| lane.link).map(|link| link.close(clock))).await;
+        join_all(lanes.into_iter().map(Lane::close)).await;
         Ok(())
     }
 
@@ -135,12 +127,12 @@ impl Push<'_> {
         Ok(rows)
     }
 
-    fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         self.to.clock.now().until(self.until)
     }
 
     /// Time is up, or will be before `pause` has passed. Without a single success that is an outage.
-    fn late(&self, fault: Option<Fault>) -> Halt {
+    pub(super) fn late(&self, fault: Option<Fault>) -> Halt {
         match fault {
             Some(fault) if !self.succeeded.load(Ordering::Relaxed) => Halt::Failed(unavailable(fault)),
             Some(_) | None => Halt::Later(Duration::ZERO),
@@ -148,11 +140,11 @@ impl Push<'_> {
     }
 
     /// Waits for a future, but not beyond the push's time.
-    async fn within<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn within<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.at_most(self.left(), future).await
     }
 
-    async fn at_most<T>(&self, time: Duration, future: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn at_most<T>(&self, time: Duration, future: impl Future<Output = T>) -> Option<T> {
         match select(std::pin::pin!(future), self.to.clock.sleep(time)).await {
             Either::Left((done, _)) => Some(done),
             Either::Right(_) => None,
@@ -160,7 +152,7 @@ impl Push<'_> {
     }
 
     /// The credential to show; another one if this one was refused.
-    async fn login(&self, refused: Option<(Freshness, Fault)>) -> Result<Login, Failure> {
+    pub(super) async fn login(&self, refused: Option<(Freshness, Fault)>) -> Result<Login, Failure> {
         let freshness = match refused {
             None => Freshness::Cached,
             Some((Freshness::Cached, _)) => Freshness::Fresh,
@@ -185,8 +177,12 @@ impl Push<'_> {
     }
 }
 
-fn unavailable(fault: Fault) -> Failure {
-    Failure::because(FailureName::DestinationUnavailable, "the database could not be reached, or could not go on", fault)
+pub(super) fn unavailable(fault: Fault) -> Failure {
+    Failure::because(
+        FailureName::DestinationUnavailable,
+        "the database could not be reached, or could not go on",
+        fault,
+    )
 }
 
 /// The end that counts among several: a failure, else the longest wait.
@@ -206,357 +202,4 @@ fn worst(ends: Vec<Result<(), Halt>>) -> Result<(), Halt> {
         None if stopped => Err(Halt::Stopped),
         None => Ok(()),
     }
-}
-
-/// What became of a part of a batch.
-enum Sent {
-    /// Every row has an outcome.
-    Done,
-    /// One of several rows is at fault.
-    Split,
-}
-
-/// What an append's transaction came to.
-enum Appended {
-    /// All rows are in.
-    Committed,
-    /// Nothing is known.
-    Unknown,
-}
-
-/// One connection and what it is told.
-struct Lane<'p, 'a> {
-    push: &'p Push<'a>,
-    link: Option<Link>,
-    failures: u32,
-}
-
-impl Lane<'_, '_> {
-    async fn table(&mut self) -> Result<Table, Halt> {
-        loop {
-            let push = self.push;
-            let link = self.link().await?;
-            let trouble = match push.within(Table::read(&link.client, &push.to.table)).await {
-                Some(Ok(table)) => return Ok(table),
-                Some(Err(trouble)) => trouble,
-                None => Trouble::Lost(Fault::Silent),
-            };
-            self.recover(trouble).await?;
-        }
-    }
-
-    /// Takes batches until there are none.
-    async fn drain(&mut self, table: &Table, queue: &Mutex<VecDeque<Batch<'_>>>) -> Result<(), Halt> {
-        loop {
-            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(batch) = next else { return Ok(()) };
-            let end = self.batch(table, &batch).await;
-            if end.is_err() {
-                if let Err(Halt::Failed(_)) = end {
-                    self.push.stopped.store(true, Ordering::Relaxed);
-                }
-                return end;
-            }
-        }
-    }
-
-    /// Sends a batch, in halves and halves of halves if need be, in order.
-    async fn batch(&mut self, table: &Table, batch: &Batch<'_>) -> Result<(), Halt> {
-        let sql = statement::sql(table, &batch.shape);
-        let mut parts = vec![batch.rows.as_slice()];
-        while let Some(rows) = parts.pop() {
-            match self.part(&sql, &batch.shape, rows).await? {
-                Sent::Done => {}
-                Sent::Split => {
-                    let (front, back) = rows.split_at(rows.len() / 2);
-                    parts.extend([back, front]);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn part(&mut self, sql: &str, shape: &Shape<'_>, rows: &[&Row<'_>]) -> Result<Sent, Halt> {
-        let parameters = parameters(shape, rows);
-        let mut usage = ApiUsage { requests: 1, throttled: 0, retried: 0 };
-        let mut in_doubt = false;
-        loop {
-            let timeout = self.may_start().await?;
-            self.push.witness.count(usage);
-            let answer = match shape.kind {
-                OperationKind::Append => match self.append(sql, &parameters, rows, timeout).await? {
-                    Ok(Appended::Committed) => Ok(HashSet::new()),
-                    Ok(Appended::Unknown) => {
-                        self.record(rows, |_| Outcome::Unknown {
-                            why: "the connection was lost while the rows were being committed".to_owned(),
-                        })
-                        .await?;
-                        return Ok(Sent::Done);
-                    }
-                    Err(trouble) => Err(trouble),
-                },
-                OperationKind::Upsert
-                | OperationKind::Create
-                | OperationKind::Update
-                | OperationKind::Delete
-                | OperationKind::Archive
-                | OperationKind::Clear => self.execute(sql, &parameters, timeout).await,
-            };
-            let trouble = match answer {
-                Ok(came_back) => {
-                    self.failures = 0;
-                    self.push.succeeded.store(true, Ordering::Relaxed);
-                    self.record(rows, |place| statement::answer(shape.kind, came_back.contains(&place), in_doubt))
-                        .await?;
-                    return Ok(Sent::Done);
-                }
-                Err(trouble) => trouble,
-            };
-            usage = ApiUsage { requests: 1, throttled: 0, retried: 1 };
-            match trouble {
-                Trouble::Row(refusal) => {
-                    self.failures = 0;
-                    self.push.succeeded.store(true, Ordering::Relaxed);
-                    if rows.len() > 1 {
-                        return Ok(Sent::Split);
-                    }
-                    let outcome = refusal.outcome();
-                    self.record(rows, |_| outcome.clone()).await?;
-                    return Ok(Sent::Done);
-                }
-                Trouble::TimedOut if self.push.left() < RESERVE => return Err(self.push.late(None)),
-                Trouble::Lost(_) if self.push.left() < RESERVE => return Err(self.push.late(None)),
-                Trouble::Lost(fault) => {
-                    in_doubt = true;
-                    self.recover(Trouble::Lost(fault)).await?;
-                }
-                Trouble::TimedOut | Trouble::Again { .. } | Trouble::Login(_) | Trouble::Fatal(_) => {
-                    self.recover(trouble).await?;
-                }
-            }
-        }
-    }
-
-    /// Waits until a statement may start, and says how long it may take.
-    async fn may_start(&mut self) -> Result<Duration, Halt> {
-        let push = self.push;
-        self.link().await?;
-        match push.to.pace.take(push.to.clock.now(), push.left().saturating_sub(RESERVE)) {
-            Ok(Duration::ZERO) => {}
-            Ok(wait) => push.to.clock.sleep(wait).await,
-            Err(wait) => return Err(Halt::Later(wait)),
-        }
-        push.witness.may_send().await?;
-        if push.stopped.load(Ordering::Relaxed) {
-            return Err(Halt::Stopped);
-        }
-        let left = push.left();
-        if left < RESERVE {
-            return Err(push.late(None));
-        }
-        let until_end = left.saturating_sub(MARGIN);
-        Ok(push.to.answer_timeout.map_or(until_end, |timeout| timeout.min(until_end)))
-    }
-
-    /// The open connection, or a new one.
-    async fn link(&mut self) -> Result<&Link, Halt> {
-        let push = self.push;
-        let mut refused = None;
-        loop {
-            if self.link.as_ref().is_some_and(|link| link.client.is_closed()) {
-                self.link = None;
-            }
-            if self.link.is_none() {
-                if push.stopped.load(Ordering::Relaxed) {
-                    return Err(Halt::Stopped);
-                }
-                if push.left() < RESERVE {
-                    return Err(push.late(None));
-                }
-                let login = push.login(refused.take()).await?;
-                match push.within(push.to.door.open(&login, &push.to.table)).await {
-                    Some(Ok(link)) => self.link = Some(link),
-                    Some(Err(Trouble::Login(fault))) => {
-                        refused = Some((login.freshness, fault));
-                        continue;
-                    }
-                    Some(Err(trouble)) => {
-                        self.recover(trouble).await?;
-                        continue;
-                    }
-                    None => return Err(push.late(Some(Fault::Silent))),
-                }
-            }
-            if let Some(link) = &self.link {
-                return Ok(link);
-            }
-        }
-    }
-
-    /// After a failed try: drops the connection if need be and waits, or gives up.
-    async fn recover(&mut self, trouble: Trouble) -> Result<(), Halt> {
-        let (fault, throttled, reconnect) = match trouble {
-            Trouble::Again { fault, throttled, reconnect } => (fault, throttled, reconnect),
-            Trouble::TimedOut => (Fault::Silent, false, false),
-            Trouble::Lost(fault) | Trouble::Login(fault) => (fault, false, true),
-            Trouble::Fatal(failure) => return Err(failure.into()),
-            Trouble::Row(_) => {
-                return Err(Failure::new(
-                    FailureName::DestinationRefused,
-                    "the database refused a question about its catalog",
-                )
-                .into());
-            }
-        };
-        if reconnect && let Some(link) = self.link.take() {
-            link.abandon();
-        }
-        if throttled {
-            self.push.witness.count(ApiUsage { requests: 0, throttled: 1, retried: 0 });
-        }
-        self.failures += 1;
-        if self.failures >= TRIES {
-            return Err(unavailable(fault).into());
-        }
-        let most = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1)).min(LONGEST_PAUSE);
-        let pause = jittered(most, self.push.to.random.next());
-        if self.push.left() < RESERVE + pause {
-            return Err(self.push.late(Some(fault)));
-        }
-        tracing::warn!(
-            sqlstate = fault.code(),
-            attempt = self.failures,
-            pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-            "the database could not go on, trying again"
-        );
-        self.push.to.clock.sleep(pause).await;
-        Ok(())
-    }
-
-    /// Sends a statement that may be repeated, as a transaction in one round trip. Gives the places, from 0, of the
-    /// rows that came back.
-    async fn execute(
-        &mut self,
-        sql: &str,
-        parameters: &[Vec<Option<&str>>],
-        timeout: Duration,
-    ) -> Result<HashSet<usize>, Trouble> {
-        let push = self.push;
-        let Some(link) = &self.link else { return Err(Trouble::Lost(Fault::Silent)) };
-        let (begin, typed) = (begin(timeout), typed(parameters));
-        // In order: each is sent when it is first polled. If the statement fails, the commit rolls back.
-        let sent = join3(
-            link.client.batch_execute(&begin),
-            link.client.query_typed(sql, &typed),
-            link.client.batch_execute("COMMIT"),
-        );
-        let Some((begun, lines, committed)) = push.at_most(timeout + MARGIN, sent).await else {
-            if let Some(link) = self.link.take() {
-                link.abandon();
-            }
-            return Err(Trouble::Lost(Fault::Silent));
-        };
-        let failed = |error| classify(error, &push.to.table);
-        begun.map_err(failed)?;
-        let lines = lines.map_err(failed)?;
-        committed.map_err(failed)?;
-        let mut places = HashSet::with_capacity(lines.len());
-        for line in lines {
-            let ordinal: i64 = line.try_get(0).map_err(failed)?;
-            places.extend(usize::try_from(ordinal - 1));
-        }
-        Ok(places)
-    }
-
-    /// Sends an append: the rows are announced when the database has taken them all and before they are committed, so
-    /// that a row it refuses, or a statement it must see again, is never announced in vain.
-    async fn append(
-        &mut self,
-        sql: &str,
-        parameters: &[Vec<Option<&str>>],
-        rows: &[&Row<'_>],
-        timeout: Duration,
-    ) -> Result<Result<Appended, Trouble>, Halt> {
-        let push = self.push;
-        let Some(link) = &self.link else { return Ok(Err(Trouble::Lost(Fault::Silent))) };
-        let failed = |error| classify(error, &push.to.table);
-        let (begin, typed) = (begin(timeout), typed(parameters));
-        let sent = join(link.client.batch_execute(&begin), link.client.query_typed(sql, &typed));
-        let trouble = match push.at_most(timeout + MARGIN, sent).await {
-            None => Some(Trouble::TimedOut),
-            Some((Err(error), _) | (Ok(()), Err(error))) => Some(failed(error)),
-            Some((Ok(()), Ok(_))) if push.left() < RESERVE => Some(Trouble::TimedOut),
-            Some((Ok(()), Ok(_))) => None,
-        };
-        if let Some(trouble) = trouble {
-            // Nothing was committed: leaving the transaction undoes it.
-            let undone = push.within(link.client.batch_execute("ROLLBACK")).await;
-            if !matches!(undone, Some(Ok(()))) && let Some(link) = self.link.take() {
-                link.abandon();
-            }
-            return Ok(Err(trouble));
-        }
-        let ordinals: Vec<u32> = rows.iter().map(|row| row.n).collect();
-        if let Err(failure) = push.witness.intend(&ordinals).await {
-            if let Some(link) = self.link.take() {
-                link.abandon();
-            }
-            return Err(failure.into());
-        }
-        let committed = if push.left().is_zero() {
-            None
-        } else {
-            push.within(link.client.batch_execute("COMMIT")).await
-        };
-        Ok(match committed {
-            Some(Ok(())) => Ok(Appended::Committed),
-            Some(Err(error)) => match failed(error) {
-                // The commit itself was refused, by a deferred constraint, or for another transaction.
-                trouble @ (Trouble::Row(_) | Trouble::Again { reconnect: false, .. }) => Err(trouble),
-                Trouble::Again { .. }
-                | Trouble::TimedOut
-                | Trouble::Lost(_)
-                | Trouble::Login(_)
-                | Trouble::Fatal(_) => Ok(Appended::Unknown),
-            },
-            None => Ok(Appended::Unknown),
-        }
-        .inspect(|appended| {
-            if let Appended::Unknown = appended
-                && let Some(link) = self.link.take()
-            {
-                link.abandon();
-            }
-        }))
-    }
-
-    async fn record(&self, rows: &[&Row<'_>], outcome: impl Fn(usize) -> Outcome) -> Result<(), Failure> {
-        let lines = rows.iter().enumerate().map(|(place, row)| ReceiptLine { n: row.n, outcome: outcome(place) });
-        self.push.witness.record(lines.collect()).await
-    }
-}
-
-/// A transaction whose statement the database cancels after `timeout`, and in which a timestamp without a zone is UTC.
-/// The settings end with it, as a pooler between here and the database wants it.
-fn begin(timeout: Duration) -> String {
-    let ms = timeout.as_millis().clamp(1, 2_000_000_000);
-    format!("BEGIN; SET LOCAL statement_timeout = {ms}; SET LOCAL TimeZone = 'UTC'")
-}
-
-/// The columns of the rows, in the order of the statement's parameters.
-fn parameters<'r>(shape: &Shape<'_>, rows: &[&'r Row<'_>]) -> Vec<Vec<Option<&'r str>>> {
-    let matched = (0..shape.matched.len())
-        .map(|place| rows.iter().map(|row| row.matched.get(place).map(|(_, text)| &**text)).collect());
-    let fields = shape.fields.iter().map(|slot| rows.iter().map(|row| row.field(slot.column)).collect());
-    matched.chain(fields).collect()
-}
-
-fn typed<'p>(parameters: &'p [Vec<Option<&str>>]) -> Vec<(&'p (dyn ToSql + Sync), Type)> {
-    parameters.iter().map(|texts| (texts as &(dyn ToSql + Sync), Type::TEXT_ARRAY)).collect()
-}
-
-/// Somewhere between nothing and `most` ("full jitter").
-fn jittered(most: Duration, random: u64) -> Duration {
-    let most_ms = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(random % most_ms.saturating_add(1))
 }

@@ -125,13 +125,14 @@ fn classify_answer(answer: &DbError, table: &TableName) -> Trouble {
         )),
         // The types of a statement are the catalog's own, so these come from triggers and see the row's values.
         "42804" | "42883" | "42846" => Trouble::Row(refusal(answer)),
-        // 25006: a standby, for a moment after a failover. 55P03: a lock. 53300 and the like: too many connections.
+        // 55P03: a lock. Below: 53300, too many connections; 25006, a standby for a moment after a failover.
         "40001" | "40P01" | "55P03" => again(false, false),
-        "25006" => again(false, true),
         _ if code.starts_with("28") => Trouble::Login(said()),
         _ if code.starts_with("53") => again(true, true),
-        _ if code.starts_with("57P") || code.starts_with("08") => again(false, true),
-        _ if code.starts_with("42") || code.starts_with("0A") || code.starts_with("26") => {
+        // Trouble of the machine, and damaged data.
+        "XX001" | "XX002" => again(false, true),
+        _ if ["08", "25", "57P", "58"].iter().any(|class| code.starts_with(class)) => again(false, true),
+        _ if ["0A", "26", "42", "55"].iter().any(|class| code.starts_with(class)) => {
             Trouble::Fatal(Failure::because(
                 FailureName::DestinationRefused,
                 format!("the database refuses statements on table {table}; has the table changed meanwhile?"),
@@ -157,7 +158,8 @@ fn said_or_state(answer: &DbError) -> Fault {
 /// Without the detail, which repeats the row.
 fn refusal(answer: &DbError) -> Refusal {
     let message = answer.message();
-    let end = (0..=MESSAGE_BYTES.min(message.len())).rev().find(|&end| message.is_char_boundary(end)).unwrap_or(0);
+    let end =
+        (0..=MESSAGE_BYTES.min(message.len())).rev().find(|&end| message.is_char_boundary(end)).unwrap_or(0);
     Refusal {
         code: answer.code().code().to_owned(),
         message: message.get(..end).unwrap_or_default().to_owned(),

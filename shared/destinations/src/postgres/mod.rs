@@ -23,6 +23,7 @@ mod batch;
 mod connect;
 mod deliver;
 mod errors;
+mod lane;
 mod pace;
 mod statement;
 mod table;
@@ -53,7 +54,8 @@ pub fn open(
     secrets: Arc<dyn Secrets>,
     width: u32,
 ) -> Result<Arc<dyn Destination>, Failure> {
-    let (door, table) = parts(definition, secrets).map_err(|problems| crate::invalid(definition, &problems))?;
+    let (door, table) =
+        parts(definition, secrets).map_err(|problems| crate::invalid(definition, &problems))?;
     let limits = &definition.connection.limits;
     Ok(Arc::new(PostgresDestination {
         door,
@@ -85,7 +87,10 @@ fn parts(definition: &ResolvedSync, secrets: Arc<dyn Secrets>) -> Result<(Door, 
         return Err(problems);
     }
     let one = |problem| vec![problem];
-    Ok((Door::new(definition, secrets).map_err(one)?, TableName::parse(&definition.sync.object).map_err(one)?))
+    Ok((
+        Door::new(definition, secrets).map_err(one)?,
+        TableName::parse(&definition.sync.object).map_err(one)?,
+    ))
 }
 
 /// One table of one database.

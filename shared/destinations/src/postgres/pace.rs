@@ -25,7 +25,9 @@ impl Pace {
         ];
         let gap = windows
             .into_iter()
-            .filter_map(|(seconds, requests)| Some(Duration::from_secs(seconds) * width.get() / requests?.max(1)))
+            .filter_map(|(seconds, requests)| {
+                Some(Duration::from_secs(seconds) * width.get() / requests?.max(1))
+            })
             .max()
             .unwrap_or(Duration::ZERO);
         Self { gap, next: Mutex::new(Timestamp(i64::MIN)) }
@@ -54,11 +56,8 @@ mod tests {
 
     #[test]
     fn the_slowest_limit_counts_and_is_shared_by_the_width() {
-        let limits = Limits {
-            requests_per_second: Some(10),
-            requests_per_10_seconds: Some(20),
-            ..Limits::default()
-        };
+        let limits =
+            Limits { requests_per_second: Some(10), requests_per_10_seconds: Some(20), ..Limits::default() };
         let pace = Pace::new(&limits, NonZeroU32::new(4).unwrap());
         let ms = Duration::from_millis;
         assert_eq!(pace.take(Timestamp(1000), ms(9999)), Ok(ms(0)));

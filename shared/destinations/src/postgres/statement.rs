@@ -49,17 +49,17 @@ pub(super) fn sql(table: &Table, shape: &Shape<'_>) -> String {
         OperationKind::Delete => format!(
             "DELETE FROM {} AS t USING given g WHERE {}\n  RETURNING g.n",
             table.sql,
-            same_match(shape, "t")
+            same_match(shape)
         ),
     };
     let present = match shape.kind {
         // A row that holds the fields already is not written; it is there all the same.
-        OperationKind::Update | OperationKind::Clear | OperationKind::Archive => format!(
-            "SELECT g.n FROM given g JOIN {} AS t ON {}\nUNION ",
-            table.sql,
-            same_match(shape, "t")
-        ),
-        OperationKind::Upsert | OperationKind::Create | OperationKind::Append | OperationKind::Delete => String::new(),
+        OperationKind::Update | OperationKind::Clear | OperationKind::Archive => {
+            format!("SELECT g.n FROM given g JOIN {} AS t ON {}\nUNION ", table.sql, same_match(shape))
+        }
+        OperationKind::Upsert | OperationKind::Create | OperationKind::Append | OperationKind::Delete => {
+            String::new()
+        }
     };
     if written.is_empty() {
         return format!("WITH {given}\n{}", present.trim_end_matches("\nUNION "));
@@ -72,23 +72,29 @@ pub(super) fn sql(table: &Table, shape: &Shape<'_>) -> String {
 pub(super) fn answer(kind: OperationKind, came_back: bool, in_doubt: bool) -> Outcome {
     let accepted = |created| Outcome::Accepted { id: None, created };
     match (kind, came_back) {
-        (OperationKind::Upsert | OperationKind::Create, true) | (OperationKind::Append, _) => accepted(Some(true)),
+        (OperationKind::Upsert | OperationKind::Create, true) | (OperationKind::Append, _) => {
+            accepted(Some(true))
+        }
         // The first try may have created it.
         (OperationKind::Upsert, false) => accepted(if in_doubt { None } else { Some(false) }),
         (OperationKind::Create, false) => Outcome::Skipped { why: SkipReason::Exists },
-        (OperationKind::Update | OperationKind::Clear | OperationKind::Archive, true) => accepted(Some(false)),
-        (OperationKind::Delete, true) => accepted(None),
-        (OperationKind::Update | OperationKind::Clear | OperationKind::Archive | OperationKind::Delete, false) => {
-            Outcome::Skipped { why: SkipReason::Missing }
+        (OperationKind::Update | OperationKind::Clear | OperationKind::Archive, true) => {
+            accepted(Some(false))
         }
+        (OperationKind::Delete, true) => accepted(None),
+        (
+            OperationKind::Update | OperationKind::Clear | OperationKind::Archive | OperationKind::Delete,
+            false,
+        ) => Outcome::Skipped { why: SkipReason::Missing },
     }
 }
 
 /// Inserts; what is there already is updated where it differs (upsert) or left alone (create). Gives back the rows created.
 fn insert_or(table: &Table, shape: &Shape<'_>, given: &str) -> String {
     let matched = list(shape.matched.iter().map(|column| identifier(&column.name)));
-    let conflict = if shape.kind == OperationKind::Create || shape.fields.is_empty() {
-        "DO NOTHING".to_owned()
+    // A row that was updated has been locked by this transaction, one that was inserted by nobody yet.
+    let (conflict, created) = if shape.kind == OperationKind::Create || shape.fields.is_empty() {
+        ("DO NOTHING".to_owned(), "true")
     } else {
         let new = |slot: &Slot<'_>| {
             let name = identifier(&slot.column.name);
@@ -97,20 +103,35 @@ fn insert_or(table: &Table, shape: &Shape<'_>, given: &str) -> String {
                 Null::Keeps => format!("COALESCE(EXCLUDED.{name}, t.{name})"),
             }
         };
-        let set = list(shape.fields.iter().map(|slot| format!("{} = {}", identifier(&slot.column.name), new(slot))));
-        format!("DO UPDATE SET {set}\n  WHERE {}", differs(shape, new))
+        let set = list(
+            shape.fields.iter().map(|slot| format!("{} = {}", identifier(&slot.column.name), new(slot))),
+        );
+        let conflict = format!("DO UPDATE SET {set}\n  WHERE {}", differs(shape, new));
+        (conflict, if table.partitioned { "true" } else { "t.xmax = 0" })
     };
     let returned = list(
-        shape.matched.iter().enumerate().map(|(place, column)| format!("t.{} AS m{}", identifier(&column.name), place + 1)),
+        shape
+            .matched
+            .iter()
+            .enumerate()
+            .map(|(place, column)| format!("t.{} AS m{}", identifier(&column.name), place + 1)),
     );
     // The ordinal is found again by the match, in the column's own type: the way it was stored.
-    let same = and(
-        shape.matched.iter().enumerate().map(|(place, column)| format!("w.m{0} = g.c{0}::{1}", place + 1, column.full)),
-    );
+    let same = and(shape
+        .matched
+        .iter()
+        .enumerate()
+        .map(|(place, column)| format!("w.m{0} = g.c{0}::{1}", place + 1, column.full)));
+    // A partitioned table has no `xmax` to return. The statement sees the table as it was before.
+    let before = if table.partitioned {
+        format!("\n  AND NOT EXISTS (SELECT FROM {} AS t WHERE {})", table.sql, same_match(shape))
+    } else {
+        String::new()
+    };
     format!(
         "WITH {given}, written AS (\n  INSERT INTO {} AS t ({})\n  SELECT {} FROM given g\n  \
-         ON CONFLICT ({matched}) {conflict}\n  RETURNING {returned}, t.xmax = 0 AS created\n)\n\
-         SELECT g.n FROM given g JOIN written w ON {same} WHERE w.created",
+         ON CONFLICT ({matched}) {conflict}\n  RETURNING {returned}, {created} AS created\n)\n\
+         SELECT g.n FROM given g JOIN written w ON {same} WHERE w.created{before}",
         table.sql,
         list(columns(shape).map(|column| identifier(&column.name))),
         list(columns(shape).enumerate().map(|(place, _)| format!("g.c{}", place + 1))),
@@ -134,17 +155,19 @@ fn update(table: &Table, shape: &Shape<'_>) -> String {
         return String::new();
     }
     let new = |slot: &Slot<'_>| {
-        let place = shape.matched.len() + 1 + shape.fields.iter().position(|other| other == slot).unwrap_or_default();
+        let place =
+            shape.matched.len() + 1 + shape.fields.iter().position(|other| other == slot).unwrap_or_default();
         match slot.null {
             Null::Clears => format!("g.c{place}"),
             Null::Keeps => format!("COALESCE(g.c{place}, t.{})", identifier(&slot.column.name)),
         }
     };
-    let set = list(shape.fields.iter().map(|slot| format!("{} = {}", identifier(&slot.column.name), new(slot))));
+    let set =
+        list(shape.fields.iter().map(|slot| format!("{} = {}", identifier(&slot.column.name), new(slot))));
     format!(
         "UPDATE {} AS t SET {set}\n  FROM given g WHERE {}\n  AND {}\n  RETURNING g.n",
         table.sql,
-        same_match(shape, "t"),
+        same_match(shape),
         differs(shape, new)
     )
 }
@@ -183,21 +206,22 @@ fn cast(column: &Column, text: &str) -> String {
     }
 }
 
-/// That a table's row has the match of a given one.
-fn same_match(shape: &Shape<'_>, table: &str) -> String {
-    and(
-        shape
-            .matched
-            .iter()
-            .enumerate()
-            .map(|(place, column)| format!("{table}.{} = g.c{}", identifier(&column.name), place + 1)),
-    )
+/// That the table's row `t` has the match of the given row `g`.
+fn same_match(shape: &Shape<'_>) -> String {
+    and(shape
+        .matched
+        .iter()
+        .enumerate()
+        .map(|(place, column)| format!("t.{} = g.c{}", identifier(&column.name), place + 1)))
 }
 
 /// That one of the fields differs from what the table holds.
 fn differs(shape: &Shape<'_>, new: impl Fn(&Slot<'_>) -> String) -> String {
-    let text = |slot: &Slot<'_>, value: String| if slot.column.comparable { value } else { format!("{value}::text") };
-    let old = list(shape.fields.iter().map(|slot| text(slot, format!("t.{}", identifier(&slot.column.name)))));
+    let text = |slot: &Slot<'_>, value: String| {
+        if slot.column.comparable { value } else { format!("{value}::text") }
+    };
+    let old =
+        list(shape.fields.iter().map(|slot| text(slot, format!("t.{}", identifier(&slot.column.name)))));
     let new = list(shape.fields.iter().map(|slot| text(slot, new(slot))));
     format!("({old}) IS DISTINCT FROM ({new})")
 }
@@ -234,7 +258,13 @@ mod tests {
                 column("tenant", "character varying", "character varying(8)", Base::Plain, true),
                 column("na\"me", "character varying", "character varying(40)", Base::Plain, true),
                 column("photo", "bytea", "bytea", Base::Bytes, true),
-                column("seen", "timestamp without time zone", "timestamp without time zone", Base::LocalTimestamp, true),
+                column(
+                    "seen",
+                    "timestamp without time zone",
+                    "timestamp without time zone",
+                    Base::LocalTimestamp,
+                    true,
+                ),
                 column("tags", "json", "json", Base::Json, false),
             ],
             &[],
@@ -248,30 +278,84 @@ mod tests {
     #[test]
     fn upsert_writes_what_differs_and_gives_back_what_it_created() {
         let seen = statement(OperationKind::Upsert, &[("na\"me", Null::Clears), ("tags", Null::Keeps)]);
-        insta::assert_snapshot!(seen, @"");
+        insta::assert_snapshot!(seen, @r#"
+        WITH given AS MATERIALIZED (
+          SELECT u.n, u.c1::bigint AS c1, u.c2::character varying AS c2, u.c3::character varying AS c3, u.c4::json AS c4
+          FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS u(c1, c2, c3, c4, n)
+        ), written AS (
+          INSERT INTO "public"."customers" AS t ("id", "tenant", "na""me", "tags")
+          SELECT g.c1, g.c2, g.c3, g.c4 FROM given g
+          ON CONFLICT ("id", "tenant") DO UPDATE SET "na""me" = EXCLUDED."na""me", "tags" = COALESCE(EXCLUDED."tags", t."tags")
+          WHERE (t."na""me", t."tags"::text) IS DISTINCT FROM (EXCLUDED."na""me", COALESCE(EXCLUDED."tags", t."tags")::text)
+          RETURNING t."id" AS m1, t."tenant" AS m2, t.xmax = 0 AS created
+        )
+        SELECT g.n FROM given g JOIN written w ON w.m1 = g.c1::bigint AND w.m2 = g.c2::character varying(8) WHERE w.created
+        "#);
     }
 
     #[test]
     fn create_and_an_upsert_without_fields_leave_rows_alone() {
         let seen = statement(OperationKind::Create, &[("photo", Null::Clears)]);
-        insta::assert_snapshot!(seen, @"");
+        insta::assert_snapshot!(seen, @r#"
+        WITH given AS MATERIALIZED (
+          SELECT u.n, u.c1::bigint AS c1, u.c2::character varying AS c2, decode(u.c3, 'base64') AS c3
+          FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS u(c1, c2, c3, n)
+        ), written AS (
+          INSERT INTO "public"."customers" AS t ("id", "tenant", "photo")
+          SELECT g.c1, g.c2, g.c3 FROM given g
+          ON CONFLICT ("id", "tenant") DO NOTHING
+          RETURNING t."id" AS m1, t."tenant" AS m2, true AS created
+        )
+        SELECT g.n FROM given g JOIN written w ON w.m1 = g.c1::bigint AND w.m2 = g.c2::character varying(8) WHERE w.created
+        "#);
         assert!(statement(OperationKind::Upsert, &[]).contains("DO NOTHING"));
     }
 
     #[test]
     fn update_finds_rows_that_need_no_writing() {
         let seen = statement(OperationKind::Update, &[("photo", Null::Keeps), ("seen", Null::Clears)]);
-        insta::assert_snapshot!(seen, @"");
-        insta::assert_snapshot!(statement(OperationKind::Update, &[]), @"");
+        insta::assert_snapshot!(seen, @r#"
+        WITH given AS MATERIALIZED (
+          SELECT u.n, u.c1::bigint AS c1, u.c2::character varying AS c2, decode(u.c3, 'base64') AS c3, (u.c4::timestamp with time zone AT TIME ZONE 'UTC') AS c4
+          FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS u(c1, c2, c3, c4, n)
+        ), written AS (
+          UPDATE "public"."customers" AS t SET "photo" = COALESCE(g.c3, t."photo"), "seen" = g.c4
+          FROM given g WHERE t."id" = g.c1 AND t."tenant" = g.c2
+          AND (t."photo", t."seen") IS DISTINCT FROM (COALESCE(g.c3, t."photo"), g.c4)
+          RETURNING g.n
+        )
+        SELECT g.n FROM given g JOIN "public"."customers" AS t ON t."id" = g.c1 AND t."tenant" = g.c2
+        UNION SELECT n FROM written
+        "#);
+        insta::assert_snapshot!(statement(OperationKind::Update, &[]), @r#"
+        WITH given AS MATERIALIZED (
+          SELECT u.n, u.c1::bigint AS c1, u.c2::character varying AS c2
+          FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS u(c1, c2, n)
+        )
+        SELECT g.n FROM given g JOIN "public"."customers" AS t ON t."id" = g.c1 AND t."tenant" = g.c2
+        "#);
     }
 
     #[test]
     fn delete_gives_back_what_was_there() {
-        insta::assert_snapshot!(statement(OperationKind::Delete, &[]), @"");
+        insta::assert_snapshot!(statement(OperationKind::Delete, &[]), @r#"
+        WITH given AS MATERIALIZED (
+          SELECT u.n, u.c1::bigint AS c1, u.c2::character varying AS c2
+          FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS u(c1, c2, n)
+        ), written AS (
+          DELETE FROM "public"."customers" AS t USING given g WHERE t."id" = g.c1 AND t."tenant" = g.c2
+          RETURNING g.n
+        )
+        SELECT n FROM written
+        "#);
     }
 
     #[test]
     fn append_only_inserts() {
-        insta::assert_snapshot!(statement(OperationKind::Append, &[("seen", Null::Clears)]), @"");
+        insta::assert_snapshot!(statement(OperationKind::Append, &[("seen", Null::Clears)]), @r#"
+        INSERT INTO "public"."customers" ("id", "tenant", "seen")
+        SELECT u.c1::bigint, u.c2::character varying, (u.c3::timestamp with time zone AT TIME ZONE 'UTC')
+        FROM unnest($1::text[], $2::text[], $3::text[]) AS u(c1, c2, c3)
+        "#);
     }
 }

@@ -26,7 +26,9 @@ impl TableName {
         let problem = || {
             Problem::at(
                 "/object",
-                format!("{object:?} is no table: write it as table or schema.table, a part with a dot in double quotes"),
+                format!(
+                    "{object:?} is no table: write it as table or schema.table, a part with a dot in double quotes"
+                ),
             )
         };
         let mut parts = Vec::new();
@@ -98,12 +100,14 @@ pub(super) struct Table {
     pub(super) name: String,
     /// The qualified name, for SQL.
     pub(super) sql: String,
+    /// Whether it only gathers partitions.
+    pub(super) partitioned: bool,
     columns: BTreeMap<String, Column>,
     unique: Vec<BTreeSet<String>>,
 }
 
 const FIND: &str = "\
-SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+SELECT n.nspname::text, c.relname::text, c.relkind = 'p' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
 WHERE c.oid = to_regclass($1)";
 
 /// The columns. A domain is followed to the type it is made of; a type's name counts only in `pg_catalog`.
@@ -167,6 +171,7 @@ impl Table {
         Ok(Self {
             name: name.to_string(),
             sql: format!("{}.{}", identifier(&schema), identifier(&relation)),
+            partitioned: found.try_get(2).map_err(failed)?,
             columns: columns
                 .iter()
                 .map(|line| column(line).map(|column| (column.name.clone(), column)))
@@ -186,8 +191,12 @@ impl Table {
         Self {
             name: "customers".to_owned(),
             sql: sql.to_owned(),
+            partitioned: false,
             columns: columns.into_iter().map(|column| (column.name.clone(), column)).collect(),
-            unique: unique.iter().map(|columns| columns.iter().map(|&name| name.to_owned()).collect()).collect(),
+            unique: unique
+                .iter()
+                .map(|columns| columns.iter().map(|&name| name.to_owned()).collect())
+                .collect(),
         }
     }
 
@@ -209,7 +218,9 @@ impl Table {
         }
         let creates = kinds.iter().any(|kind| match kind {
             OperationKind::Upsert | OperationKind::Create | OperationKind::Append => true,
-            OperationKind::Update | OperationKind::Delete | OperationKind::Archive | OperationKind::Clear => false,
+            OperationKind::Update | OperationKind::Delete | OperationKind::Archive | OperationKind::Clear => {
+                false
+            }
         });
         let written = mapped.fields.iter().chain(mapped.matched.iter().filter(|_| creates));
         let fixed: Vec<String> = written
@@ -278,8 +289,22 @@ fn column(line: &Line) -> Result<Column, tokio_postgres::Error> {
         spelling: Spelling { base, array },
         comparable: matches!(
             own.as_str(),
-            "bool" | "int2" | "int4" | "int8" | "float4" | "float8" | "numeric" | "text" | "varchar" | "bytea"
-                | "uuid" | "date" | "time" | "timestamp" | "timestamptz" | "jsonb"
+            "bool"
+                | "int2"
+                | "int4"
+                | "int8"
+                | "float4"
+                | "float8"
+                | "numeric"
+                | "text"
+                | "varchar"
+                | "bytea"
+                | "uuid"
+                | "date"
+                | "time"
+                | "timestamp"
+                | "timestamptz"
+                | "jsonb"
         ),
         has_default: line.try_get(6)?,
         writable: line.try_get(7)?,

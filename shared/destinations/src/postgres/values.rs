@@ -59,7 +59,8 @@ impl Row<'_> {
     /// The size of all its texts in bytes.
     pub(super) fn bytes(&self) -> usize {
         let matched: usize = self.matched.iter().map(|(_, text)| text.len()).sum();
-        let fields: usize = self.fields.iter().filter_map(|(_, text)| text.as_ref()).map(|text| text.len()).sum();
+        let fields: usize =
+            self.fields.iter().filter_map(|(_, text)| text.as_ref()).map(|text| text.len()).sum();
         matched + fields
     }
 }
@@ -91,8 +92,12 @@ pub(super) fn read<'a>(operation: &'a Operation, table: &'a Table) -> Result<Row
     };
     field_values.retain(|name, _| !match_values.contains_key(name));
 
-    let unknown: BTreeSet<String> =
-        match_values.keys().chain(field_values.keys()).filter(|name| table.column(name).is_none()).cloned().collect();
+    let unknown: BTreeSet<String> = match_values
+        .keys()
+        .chain(field_values.keys())
+        .filter(|name| table.column(name).is_none())
+        .cloned()
+        .collect();
     if !unknown.is_empty() {
         return Err(Unready::UnknownColumns(unknown));
     }
@@ -126,8 +131,9 @@ fn reject(column: &Column, code: &str, message: &str) -> Unready {
 
 /// A value's text for a column; `None` is NULL.
 fn text<'a>(value: &'a RawValue, column: &Column) -> Result<Option<Cow<'a, str>>, Unready> {
-    spell(value.get(), column.spelling)
-        .map_err(|unfit| reject(column, "value_unfit", &format!("{} (the column's type is {})", unfit.words(), column.full)))
+    spell(value.get(), column.spelling).map_err(|unfit| {
+        reject(column, "value_unfit", &format!("{} (the column's type is {})", unfit.words(), column.full))
+    })
 }
 
 /// Why a JSON value can't be spelt for a type. Holds no part of the value.
@@ -156,12 +162,17 @@ fn spell(json: &str, spelling: Spelling) -> Result<Option<Cow<'_, str>>, Unfit> 
         Some(b'"') => {
             let text = unquote(json)?;
             // A list that travelled as JSON text; PostgreSQL's own spelling begins with a brace.
-            if spelling.array && text.starts_with('[') && serde_json::from_str::<Vec<&RawValue>>(&text).is_ok() {
+            if spelling.array
+                && text.starts_with('[')
+                && serde_json::from_str::<Vec<&RawValue>>(&text).is_ok()
+            {
                 return array(&text, spelling.base, DIMENSIONS).map(|literal| Some(literal.into()));
             }
             Ok(Some(text))
         }
-        Some(b'[') if spelling.array => array(json, spelling.base, DIMENSIONS).map(|literal| Some(literal.into())),
+        Some(b'[') if spelling.array => {
+            array(json, spelling.base, DIMENSIONS).map(|literal| Some(literal.into()))
+        }
         Some(b'[' | b'{') => match spelling {
             Spelling { base: Base::Json, array: false } => Ok(Some(json.into())),
             Spelling { .. } => Err(Unfit::Nested),
@@ -228,6 +239,8 @@ fn quote(text: &str, literal: &mut String) {
 mod tests {
     use super::*;
 
+    type Case<'a> = (&'a str, Spelling, Result<Option<&'a str>, Unfit>);
+
     #[test]
     fn values_are_spelt_for_their_column() {
         let plain = Spelling { base: Base::Plain, array: false };
@@ -236,7 +249,7 @@ mod tests {
         let jsons = Spelling { base: Base::Json, array: true };
         let bytes = Spelling { base: Base::Bytes, array: true };
         let deep = format!("{}1{}", "[".repeat(7), "]".repeat(7));
-        let cases: &[(&str, Spelling, Result<Option<&str>, Unfit>)] = &[
+        let cases: &[Case<'_>] = &[
             ("null", plain, Ok(None)),
             ("null", json, Ok(None)),
             ("9007199254740993", plain, Ok(Some("9007199254740993"))),
@@ -263,7 +276,11 @@ mod tests {
         ];
         for (value, spelling, expected) in cases {
             let seen = spell(value, *spelling);
-            assert_eq!(seen.as_ref().map(Option::as_deref), expected.as_ref().map(|text| *text), "{value} {spelling:?}");
+            assert_eq!(
+                seen.as_ref().map(Option::as_deref),
+                expected.as_ref().map(|text| *text),
+                "{value} {spelling:?}"
+            );
         }
     }
 }

@@ -45,8 +45,8 @@ pub struct HttpConnector {
     /// Where a request that fails as a whole says why.
     #[serde(default)]
     pub error: ErrorBody,
-    /// What statuses mean, where it differs from the usual: 2xx `accepted`; 400, 404, 409, 413 and 422 `rejected`
-    /// (404 is `missing` and 409 is `exists` for a row alone); 401 and 403 `unauthorized`; 429 `throttled`; 408, 425 and 5xx
+    /// What statuses mean, where it differs from the usual: 2xx `accepted`; 400, 413 and 422 `rejected`, and 409 too, which is
+    /// `exists` for a row alone; 404 `missing` if the path names the row; 401 and 403 `unauthorized`; 429 `throttled`; 408, 425 and 5xx
     /// `retry`; all others `refused`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub statuses: BTreeMap<u16, Meaning>,

@@ -16,7 +16,7 @@ pub use unload::{Complete, Unload};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::connector::Connector;
+use crate::connector::{Capabilities, Connector};
 use crate::snapshot::Binding;
 
 /// A sync with all that it refers to, as plan pins it into a run.
@@ -40,6 +40,18 @@ pub struct ResolvedSync {
 }
 
 impl ResolvedSync {
+    /// What can be done with the sync's object: nothing, if the connector doesn't know it.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.connector.capabilities_or_none(&self.sync.object)
+    }
+
+    /// Chunks that may be delivered at the same time, by the connection or else its connector.
+    #[must_use]
+    pub fn concurrency(&self) -> Option<u32> {
+        self.connection.limits.concurrency.or_else(|| self.connector.limits().concurrency)
+    }
+
     /// What the sync's state is bound to.
     #[must_use]
     pub fn binding(&self) -> Binding {

@@ -1,0 +1,300 @@
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Decimal128Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use penstock_model::unload::ColumnType;
+use penstock_model::{Failure, FailureName};
+
+use super::*;
+use crate::testing::{MemoryObjects, MemoryOpener, block_on, parquet_file};
+
+fn ids(rows: i64) -> Vec<u8> {
+    let array: ArrayRef = Arc::new((0..rows).collect::<Int64Array>());
+    parquet_file(&[RecordBatch::try_from_iter([("id", array)]).unwrap()], 100)
+}
+
+fn column(name: &str, array: ArrayRef) -> Vec<u8> {
+    parquet_file(&[RecordBatch::try_from_iter([(name, array)]).unwrap()], 100)
+}
+
+fn found(
+    objects: &Arc<MemoryObjects>,
+    location: &str,
+    complete: Complete,
+) -> Result<Discovered, UnloadError> {
+    block_on(discover(&MemoryOpener(Arc::clone(objects)), location, complete))
+}
+
+fn any(objects: &Arc<MemoryObjects>) -> Result<Discovered, UnloadError> {
+    found(objects, "s3://b/run/", Complete::Any)
+}
+
+fn keys(found: &Discovered) -> Vec<&str> {
+    found.unload.files.iter().map(|file| file.key.as_str()).collect()
+}
+
+fn refused(result: Result<Discovered, UnloadError>, name: FailureName, hints: &[&str]) {
+    let failure: Failure = result.unwrap_err().into();
+    let text = failure.full_message();
+    assert_eq!(failure.name, name, "{text}");
+    for hint in hints {
+        assert!(text.contains(hint), "{text} does not say {hint}");
+    }
+}
+
+#[test]
+fn a_marker_makes_an_unload_complete() {
+    let objects = MemoryObjects::new();
+    objects.insert("run/b-without-extension", ids(250));
+    objects.insert("run/a.parquet", ids(0));
+    for key in [
+        "run/.a.parquet.crc",
+        "run/_temporary/0/x",
+        "run/_started_1",
+        "run/sub/",
+        "run/empty",
+        "run/manifest",
+    ] {
+        objects.insert(key, if key.ends_with('/') || key.ends_with("empty") { "" } else { "junk" });
+    }
+    refused(
+        found(&objects, "s3://b/run/", Complete::SuccessMarker),
+        FailureName::UnloadMissing,
+        &["_SUCCESS", "s3://b/run/"],
+    );
+    objects.insert("run/_SUCCESS", "");
+    let found = found(&objects, "s3://b/run", Complete::SuccessMarker).unwrap();
+    assert_eq!(keys(&found), ["run/a.parquet", "run/b-without-extension"]);
+    assert_eq!(found.unload.files[1].row_groups, [100, 100, 50]);
+    assert_eq!(found.unload.files[1].rows, 250);
+    assert_eq!(found.unload.root, "s3://b");
+    assert_eq!(found.unload.prefix, "s3://b/run/");
+    assert_eq!(found.columns, [Column { name: "id".to_owned(), kind: ColumnType::Int }]);
+}
+
+#[test]
+fn nothing_is_never_taken_for_an_empty_result() {
+    let objects = MemoryObjects::new();
+    refused(any(&objects), FailureName::UnloadMissing, &["nothing was found", "s3://b/run/"]);
+    objects.insert("run/a.parquet", ids(1));
+    refused(any(&objects), FailureName::UnloadMissing, &["manifest", "_SUCCESS", "1 object"]);
+    let objects = MemoryObjects::new();
+    objects.insert("run/_SUCCESS", "{}");
+    refused(any(&objects), FailureName::UnloadMissing, &["no files"]);
+    objects.insert("run/_delta_log/0.json", "{}");
+    refused(any(&objects), FailureName::UnloadMissing, &["Delta"]);
+}
+
+#[test]
+fn a_manifest_is_verified() {
+    let (a, b) = (ids(10), ids(20));
+    let (a_len, b_len) = (a.len(), b.len());
+    let entry = |name: &str, bytes: usize, rows: u64| {
+        format!(r#"{{"url":"s3://b/run/{name}","meta":{{"content_length":{bytes},"record_count":{rows}}}}}"#)
+    };
+    let manifest = |entries: &[String], total_bytes: usize, total_rows: u64| {
+        let entries = entries.join(",");
+        format!(
+            r#"{{"entries":[{entries}],"meta":{{"content_length":{total_bytes},"record_count":{total_rows}}}}}"#
+        )
+    };
+    let total = a_len + b_len;
+    let good = [entry("0000_part_00.parquet", a_len, 10), entry("0001_part_00.parquet", b_len, 20)];
+    let cases = [
+        (manifest(&good, total, 30), Ok(())),
+        (format!(r#"{{"entries":[{{"url":"s3://b/run/0000_part_00.parquet","mandatory":true}}]}}"#), Ok(())),
+        (manifest(&good, total + 1, 30), Err("bytes in all")),
+        (manifest(&good, total, 31), Err("rows in all")),
+        (manifest(&[entry("0000_part_00.parquet", a_len + 1, 10)], a_len, 10), Err("0000_part_00")),
+        (manifest(&[entry("0000_part_00.parquet", a_len, 11)], a_len, 11), Err("10 rows")),
+        (manifest(&[entry("0002_part_00.parquet", 1, 1)], 1, 1), Err("0002_part_00")),
+        (manifest(&[good[0].clone(), good[0].clone()], total, 30), Err("twice")),
+        ("{".to_owned(), Err("run/manifest")),
+    ];
+    for (body, expected) in cases {
+        let objects = MemoryObjects::new();
+        objects.insert("run/0000_part_00.parquet", a.clone());
+        objects.insert("run/0001_part_00.parquet", b.clone());
+        objects.insert("run/stale_part_00.parquet", "of an earlier run");
+        objects.insert("run/manifest", body.clone());
+        match expected {
+            Ok(()) => {
+                let found = any(&objects).unwrap();
+                assert!(found.unload.files.iter().all(|file| !file.key.contains("stale")), "{body}");
+            }
+            Err(hint) => refused(any(&objects), FailureName::UnloadCorrupt, &[hint]),
+        }
+    }
+}
+
+#[test]
+fn a_manifest_may_stand_for_no_rows_or_be_of_a_name_prefix() {
+    let objects = MemoryObjects::new();
+    objects.insert(
+        "run/manifest",
+        r#"{"entries":[],"schema":{"elements":[{"name":"id","type":{"base":"bigint"}}]}}"#,
+    );
+    let empty = any(&objects).unwrap();
+    assert!(empty.unload.files.is_empty());
+    assert_eq!(empty.columns[0].kind, ColumnType::Int);
+    objects.insert("run/manifest", r#"{"entries":[]}"#);
+    refused(any(&objects), FailureName::UnloadMissing, &["no files"]);
+
+    objects.insert("venue_0000_part_00.parquet", ids(1));
+    objects.insert("venue_manifest", r#"{"entries":[{"url":"s3://b/venue_0000_part_00.parquet"}]}"#);
+    assert_eq!(
+        keys(&found(&objects, "s3://b/venue_", Complete::Any).unwrap()),
+        ["venue_0000_part_00.parquet"]
+    );
+}
+
+#[test]
+fn an_unload_that_is_written_again_is_not_complete() {
+    let objects = MemoryObjects::new();
+    objects.insert("run/_SUCCESS", "");
+    objects.insert("run/a.parquet", ids(1));
+    assert!(any(&objects).is_ok(), "a copied folder may have its marker first");
+    objects.set_modified("run/a.parquet", Timestamp(10_000_000));
+    refused(any(&objects), FailureName::UnloadMissing, &["written again", "run/a.parquet"]);
+}
+
+#[test]
+fn the_newest_complete_prefix_wins() {
+    let objects = MemoryObjects::new();
+    for day in ["dt=1", "dt=3", "dt=2"] {
+        objects.insert(&format!("c/{day}/x=1/a.parquet"), ids(1));
+        objects.insert(&format!("c/{day}/_SUCCESS"), "");
+    }
+    objects.insert("c/dt=9/a.parquet", ids(1));
+    objects.insert("c/other/_SUCCESS", "");
+    let found = found(&objects, "s3://b/c/dt=*/", Complete::Any).unwrap();
+    assert_eq!(keys(&found), ["c/dt=2/x=1/a.parquet"], "the last to be completed");
+    assert_eq!(found.unload.prefix, "s3://b/c/dt=2/");
+    let names: Vec<_> = found.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(names, ["id", "x"]);
+}
+
+#[test]
+fn one_file_is_complete_by_itself_and_a_listing_only_by_request() {
+    let objects = MemoryObjects::new();
+    objects.insert("run/a.parquet", ids(1));
+    objects.insert("run/b.parquet", ids(1));
+    assert_eq!(keys(&found(&objects, "s3://b/run/a.parquet", Complete::Any).unwrap()), ["run/a.parquet"]);
+    let newest = found(&objects, "s3://b/run/*.parquet", Complete::Any).unwrap();
+    assert_eq!(keys(&newest), ["run/b.parquet"]);
+    let listed = found(&objects, "s3://b/run/", Complete::AsListed).unwrap();
+    assert_eq!(keys(&listed), ["run/a.parquet", "run/b.parquet"]);
+    refused(found(&objects, "s3://b/none/", Complete::AsListed), FailureName::UnloadMissing, &["nothing"]);
+    refused(found(&objects, "run/a", Complete::Any), FailureName::SyncInvalid, &["run/a"]);
+}
+
+#[test]
+fn what_is_not_sound_parquet_is_refused_by_name() {
+    let sound = ids(250);
+    let encrypted = [&sound[..sound.len() - 4], b"PARE"].concat();
+    let cases: [(&str, Vec<u8>); 6] = [
+        ("encrypted", encrypted),
+        ("not a Parquet", b"id,name\n1,Ann and some more text\n".to_vec()),
+        ("not a Parquet", sound[..sound.len() / 2].to_vec()),
+        ("too short", b"PAR1".to_vec()),
+        ("bad", b"PAR1garbagegarbage\xff\xff\xff\x00PAR1".to_vec()),
+        ("bad", [&vec![b'x'; 100_000][..], b"\xff\xff\xff\x7fPAR1"].concat()),
+    ];
+    for (hint, body) in cases {
+        let objects = MemoryObjects::new();
+        objects.insert("run/good", sound.clone());
+        objects.insert("run/bad", body);
+        objects.insert("run/_SUCCESS", "");
+        refused(any(&objects), FailureName::UnloadCorrupt, &["run/bad", hint]);
+    }
+}
+
+#[test]
+fn schemas_merge_by_name_and_meaning() {
+    let int32 = || -> ArrayRef { Arc::new(Int32Array::from(vec![1])) };
+    let money = |scale: i8, precision: u8| -> ArrayRef {
+        Arc::new(Decimal128Array::from(vec![1]).with_precision_and_scale(precision, scale).unwrap())
+    };
+    let text = || -> ArrayRef { Arc::new(StringArray::from(vec!["1"])) };
+    let local = || -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(vec![1])) };
+    let instant = || -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC")) };
+    let cases: [(ArrayRef, ArrayRef, Option<ColumnType>); 7] = [
+        (int32(), money(0, 38), Some(ColumnType::Int)),
+        (money(2, 9), money(2, 38), Some(ColumnType::Decimal { scale: 2 })),
+        (money(2, 9), money(4, 9), None),
+        (int32(), money(2, 9), None),
+        (int32(), text(), None),
+        (local(), instant(), None),
+        (local(), local(), Some(ColumnType::Naive)),
+    ];
+    for (first, second, expected) in cases {
+        let types = format!("{} and {}", first.data_type(), second.data_type());
+        let objects = MemoryObjects::new();
+        objects.insert("run/a", column("Amount", first));
+        objects.insert("run/b", column("AMOUNT", second));
+        objects.insert("run/_SUCCESS", "");
+        match expected {
+            Some(kind) => assert_eq!(
+                any(&objects).unwrap().columns,
+                [Column { name: "Amount".to_owned(), kind }],
+                "{types}"
+            ),
+            None => refused(any(&objects), FailureName::UnloadSchemaMismatch, &["Amount", "run/a", "run/b"]),
+        }
+    }
+}
+
+#[test]
+fn a_column_that_only_some_files_have_is_refused() {
+    let objects = MemoryObjects::new();
+    objects.insert("run/a", column("x", Arc::new(Int32Array::from(vec![1]))));
+    objects.insert("run/b", column("y", Arc::new(Int32Array::from(vec![1]))));
+    objects.insert("run/_SUCCESS", "");
+    refused(any(&objects), FailureName::UnloadSchemaMismatch, &["run/a", "run/b"]);
+    objects.insert("run/a", column("x", Arc::new(Int32Array::from(vec![1]))));
+    objects.insert("run/b", {
+        let array = || Arc::new(Int32Array::from(vec![1])) as ArrayRef;
+        parquet_file(&[RecordBatch::try_from_iter([("x", array()), ("X", array())]).unwrap()], 10)
+    });
+    refused(any(&objects), FailureName::UnloadSchemaMismatch, &["run/b", "x and X"]);
+}
+
+#[test]
+fn partitions_of_the_path_are_columns() {
+    let objects = MemoryObjects::new();
+    objects.insert("run/plan=a%2Fb/a.parquet", ids(1));
+    objects.insert("run/plan=__HIVE_DEFAULT_PARTITION__/a.parquet", ids(1));
+    objects.insert("run/__NULL__/a.parquet", ids(1));
+    objects.insert("run/_SUCCESS", "");
+    let found = any(&objects).unwrap();
+    let values: Vec<_> =
+        found.unload.files.iter().map(|file| file.partition_values["plan"].as_deref()).collect();
+    assert_eq!(values, [None, None, Some("a/b")]);
+    assert_eq!(found.columns[1], Column { name: "plan".to_owned(), kind: ColumnType::Text });
+}
+
+#[test]
+fn the_identity_follows_the_files() {
+    let objects = MemoryObjects::new();
+    objects.insert("run/a", ids(1));
+    objects.insert("run/_SUCCESS", "");
+    let first = any(&objects).unwrap().unload.identity;
+    assert_eq!(any(&objects).unwrap().unload.identity, first);
+    assert_eq!(first.len(), 32);
+    objects.insert("run/a", ids(1));
+    assert_ne!(any(&objects).unwrap().unload.identity, first, "another version");
+}
+
+#[test]
+fn a_small_file_costs_one_read_and_its_future_may_move() {
+    let objects = MemoryObjects::new();
+    objects.insert("run/a", ids(250));
+    let opener = MemoryOpener(Arc::clone(&objects));
+    let future = discover(&opener, "s3://b/run/a", Complete::Any);
+    fn movable<F: Send>(future: F) -> F {
+        future
+    }
+    block_on(movable(future)).unwrap();
+    assert_eq!(objects.take_reads().len(), 1);
+}

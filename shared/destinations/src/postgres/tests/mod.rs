@@ -1,1 +1,7 @@
-//! Tests.
+//! Against a real PostgreSQL. `infra/test.sh` starts one and says where it is.
+
+mod conformance;
+mod faults;
+mod operations;
+mod support;
+mod types;

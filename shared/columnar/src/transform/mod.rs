@@ -1,0 +1,110 @@
+//! A chunk of changes → operations and rejected records, one for each change and in their order.
+//!
+//! Only the rows of the chunk are fetched from the unload, and only the columns that are mapped.
+
+mod fetch;
+mod removals;
+mod rows;
+
+#[cfg(test)]
+mod tests;
+
+use penstock_model::key::KeyDamaged;
+use penstock_model::operation::Transformed;
+use penstock_model::run_plan::RunPlan;
+use penstock_model::change::Change;
+use penstock_model::port::Objects;
+use penstock_model::snapshot::{LedgerEntry, RowRange};
+use penstock_model::{Failure, FailureName};
+
+pub use removals::removals;
+pub use rows::{PlacedRows, transform_rows};
+
+use crate::mapping::{Mapping, UnknownColumn};
+use crate::unload::UnloadError;
+
+/// Why a chunk can't be mapped. A row that can't be is no error: it is a rejected record.
+#[derive(Debug, thiserror::Error)]
+pub enum TransformError {
+    /// The rows could not be read.
+    #[error("the chunk's rows could not be read")]
+    Unload(#[source] UnloadError),
+    /// A file holds a column that can't be mapped.
+    #[error("the chunk's rows can't be mapped")]
+    Column(#[from] UnknownColumn),
+    /// A change's key is damaged.
+    #[error("a key of the chunk is damaged")]
+    Key(#[from] KeyDamaged),
+    /// A change names a row that the unload does not have.
+    #[error("the chunk names row {row} of split {split}, which the unload does not have")]
+    NoSuchRow {
+        /// The split.
+        split: u32,
+        /// The row.
+        row: u32,
+    },
+    /// What was written is no JSON: a defect.
+    #[error("a row was not written as JSON")]
+    NotJson(#[source] serde_json::Error),
+}
+
+impl From<TransformError> for Failure {
+    fn from(error: TransformError) -> Self {
+        let name = match &error {
+            TransformError::Unload(UnloadError::Storage(_)) => FailureName::StorageUnavailable,
+            // The run has begun: whatever is wrong with the file now costs this chunk.
+            TransformError::Unload(_) | TransformError::Key(_) | TransformError::NoSuchRow { .. } => {
+                FailureName::ChunkUnreadable
+            }
+            TransformError::Column(_) => FailureName::MappingInvalid,
+            TransformError::NotJson(_) => FailureName::InvariantBroken,
+        };
+        Self::because(name, error.to_string(), error)
+    }
+}
+
+/// Maps the rows of a chunk that are new or have changed. `unload` is the root of the plan's unload.
+///
+/// # Errors
+/// [`TransformError`] if the rows can't be read or mapped at all.
+pub async fn rows(
+    unload: &dyn Objects,
+    plan: &RunPlan,
+    mapping: &Mapping,
+    changes: &[Change],
+) -> Result<Vec<Transformed>, TransformError> {
+    let wanted = rows::wanted(changes);
+    let from = fetch::From { objects: unload, unload: &plan.unload, splits: &plan.splits };
+    let placed = fetch::fetch(from, plan, mapping.columns(), &wanted).await?;
+    transform_rows(plan, mapping, changes, &placed)
+}
+
+/// Maps a range of rows of an unload that is appended, each to an operation. `unload` is the root of `work`'s unload.
+///
+/// # Errors
+/// [`TransformError`] if the rows can't be read or mapped at all.
+pub async fn append(
+    unload: &dyn Objects,
+    plan: &RunPlan,
+    mapping: &Mapping,
+    work: &LedgerEntry,
+    range: RowRange,
+) -> Result<Vec<Transformed>, TransformError> {
+    let wanted = vec![(range.split, (range.from..range.to).collect())];
+    let mut columns = mapping.columns().to_vec();
+    columns.extend(plan.key_columns.iter().map(|column| column.name.to_lowercase()));
+    let from = fetch::From { objects: unload, unload: &work.unload, splits: &work.splits };
+    let placed = fetch::fetch(from, plan, &columns, &wanted).await?;
+    rows::append_rows(plan, mapping, range, &placed)
+}
+
+/// The primary key's columns and values as a JSON object, for people.
+///
+/// # Errors
+/// [`TransformError::Key`] if the key's bytes are damaged.
+pub fn key_json(
+    key: &penstock_model::Key,
+    columns: &[penstock_model::unload::Column],
+) -> Result<Box<serde_json::value::RawValue>, TransformError> {
+    rows::raw(crate::mapping::key_object(key, columns)?)
+}

@@ -1,0 +1,79 @@
+//! The connectors that come with Penstock.
+
+use penstock_model::connector::{Connector, HttpConnector};
+use saphyr::{LoadableYamlNode, Scalar, Yaml};
+use serde_json::Value;
+
+/// The names of all built-in connectors.
+pub const BUILT_IN: &[&str] = &["hubspot", "postgres"];
+
+/// The built-in connector of this name.
+#[must_use]
+pub fn built_in(name: &str) -> Option<Connector> {
+    match name {
+        "postgres" => Some(Connector::Postgres),
+        "hubspot" => http(include_str!("connectors/hubspot.yaml")),
+        _ => None,
+    }
+}
+
+/// Reads a connector file.
+pub(crate) fn http(file: &str) -> Option<Connector> {
+    let documents = Yaml::load_from_str(file).ok()?;
+    let connector: HttpConnector = serde_json::from_value(json(documents.first()?)?).ok()?;
+    Some(Connector::Http(Box::new(connector)))
+}
+
+fn json(yaml: &Yaml<'_>) -> Option<Value> {
+    Some(match yaml {
+        Yaml::Value(Scalar::Null) => Value::Null,
+        Yaml::Value(Scalar::Boolean(value)) => Value::Bool(*value),
+        Yaml::Value(Scalar::Integer(value)) => Value::from(*value),
+        Yaml::Value(Scalar::FloatingPoint(value)) => Value::from(value.into_inner()),
+        Yaml::Value(Scalar::String(text)) => Value::from(text.as_ref()),
+        Yaml::Sequence(items) => Value::Array(items.iter().map(json).collect::<Option<_>>()?),
+        Yaml::Mapping(members) => {
+            let member = |(name, value)| {
+                let name = match json(name)? {
+                    Value::String(name) => name,
+                    // Statuses are numbers in YAML.
+                    Value::Number(name) => name.to_string(),
+                    Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+                };
+                Some((name, json(value)?))
+            };
+            Value::Object(members.iter().map(member).collect::<Option<_>>()?)
+        }
+        Yaml::Representation(..) | Yaml::Tagged(..) | Yaml::Alias(_) | Yaml::BadValue => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_model::operation::OperationKind;
+
+    use super::*;
+
+    #[test]
+    fn every_built_in_connector_is_there_and_right() {
+        for name in BUILT_IN {
+            let connector = built_in(name).unwrap_or_else(|| panic!("{name} can't be read"));
+            assert_eq!(connector.validate(), Vec::new(), "{name}");
+        }
+        assert_eq!(built_in("nope"), None);
+    }
+
+    #[test]
+    fn hubspot_archives_by_id_only() {
+        let capabilities = built_in("hubspot").unwrap().capabilities("contacts").unwrap();
+        let needing: Vec<_> = capabilities.operations.iter().filter(|(_, it)| it.needs_id).map(|(kind, _)| *kind).collect();
+        assert_eq!(needing, [OperationKind::Archive]);
+    }
+
+    #[test]
+    fn the_readme_s_connector_file_is_right() {
+        let readme = include_str!("../README.md");
+        let file = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert_eq!(http(file).expect("a connector file").validate(), Vec::new());
+    }
+}

@@ -1,0 +1,258 @@
+//! The one place that sends: several requests in flight, paced, retried as far as is safe, ended in time.
+
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use futures::stream::{FuturesUnordered, StreamExt};
+use penstock_model::outcome::ReceiptLine;
+use penstock_model::{Failure, FailureName, Timestamp};
+
+use super::HttpDestination;
+use super::attempt::{Delivery, Report, Signal};
+use super::batch::{Batch, Gatherer, Queue};
+use super::retry::{ATTEMPTS, backoff, calm_down};
+use crate::destination::{Rest, Work};
+
+/// Before the end nothing is sent any more, for an answer takes its time.
+const RESERVE: Duration = Duration::from_secs(3);
+
+pub(super) async fn deliver(destination: &HttpDestination, work: Work<'_>) -> Result<Rest, Failure> {
+    if work.operations.is_empty() {
+        return Ok(Rest::Nothing);
+    }
+    let reserve = RESERVE.min(destination.answer_timeout);
+    let delivery = Delivery {
+        destination,
+        operations: &work.operations,
+        witness: work.witness,
+        last_send: Timestamp(work.until.0.saturating_sub(i64::try_from(reserve.as_millis()).unwrap_or(i64::MAX))),
+        until: work.until,
+    };
+    if destination.parts.clock.now() >= delivery.last_send {
+        return Ok(paused(Duration::ZERO));
+    }
+    let (queue, unsendable) = gather(&delivery)?;
+    let settled = unsendable.len();
+    if settled > 0 {
+        work.witness.may_send().await?;
+        work.witness.record(unsendable).await?;
+    }
+    Course {
+        delivery,
+        queue,
+        settled,
+        set_aside: Vec::new(),
+        failure: None,
+        answers: 0,
+        unavailable_rounds: 0,
+        last_unavailable: Timestamp(i64::MIN),
+        asked_to_wait: false,
+    }
+    .run()
+    .await
+}
+
+/// Batches of all operations, and the outcomes of those that can't be sent at all.
+fn gather(delivery: &Delivery<'_>) -> Result<(Queue, Vec<ReceiptLine>), Failure> {
+    let mut gatherer = Gatherer::default();
+    let mut unsendable = Vec::new();
+    for (position, operation) in delivery.operations.iter().enumerate() {
+        let compiled = delivery.destination.operation(operation.kind)?;
+        match compiled.unsendable(operation) {
+            Some(outcome) => unsendable.push(ReceiptLine { n: operation.n, outcome }),
+            None => gatherer.add(position, operation, compiled),
+        }
+    }
+    Ok((Queue::new(gatherer.finish()), unsendable))
+}
+
+const fn paused(resume_after: Duration) -> Rest {
+    Rest::Paused { cursor: None, resume_after }
+}
+
+/// How a delivery stands.
+struct Course<'a> {
+    delivery: Delivery<'a>,
+    queue: Queue,
+    /// Operations with an outcome.
+    settled: usize,
+    /// Batches that always failed while others were taken.
+    set_aside: Vec<Batch>,
+    /// Why nothing more is sent. What is under way is waited for all the same: its answers are outcomes.
+    failure: Option<Failure>,
+    /// Requests that the destination answered.
+    answers: u64,
+    /// How often in a row it could not; requests that were under way together count once.
+    unavailable_rounds: u32,
+    last_unavailable: Timestamp,
+    /// Whether it said itself when to come back.
+    asked_to_wait: bool,
+}
+
+impl<'a> Course<'a> {
+    async fn run(mut self) -> Result<Rest, Failure> {
+        let delivery = self.delivery;
+        let clock = &delivery.destination.parts.clock;
+        let mut in_flight = FuturesUnordered::new();
+        loop {
+            let now = clock.now();
+            let mut wake = None;
+            while self.failure.is_none()
+                && now < delivery.last_send
+                && in_flight.len() < delivery.destination.requests_in_flight
+            {
+                let Some(batch) = self.queue.pop(now) else {
+                    wake = self.queue.next_due();
+                    break;
+                };
+                let place = delivery.destination.pace().take(now);
+                match place {
+                    Ok(()) => in_flight.push(delivery.attempt(batch)),
+                    Err(free) => {
+                        self.queue.put_back(batch);
+                        wake = Some(free);
+                        break;
+                    }
+                }
+            }
+            let wake = wake.filter(|_| self.failure.is_none());
+            let finished = if in_flight.is_empty() {
+                match wake {
+                    Some(wake) if wake < delivery.last_send => {
+                        clock.sleep(now.until(wake)).await;
+                        None
+                    }
+                    Some(_) | None => return self.end(now, wake).await,
+                }
+            } else {
+                match wake.filter(|wake| *wake < delivery.last_send) {
+                    None => in_flight.next().await,
+                    Some(wake) => match select(in_flight.next(), clock.sleep(now.until(wake))).await {
+                        Either::Left((finished, _)) => finished,
+                        Either::Right(((), _)) => None,
+                    },
+                }
+            };
+            match finished {
+                None => {}
+                Some(Ok(report)) => self.take(report)?,
+                Some(Err(failure)) => self.fail(failure),
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        // The first failure is the cause; later ones tend to follow from it.
+        self.failure.get_or_insert(failure);
+    }
+
+    fn take(&mut self, report: Report) -> Result<(), Failure> {
+        let Report { settled, again, signal, sent_at } = report;
+        let destination = self.delivery.destination;
+        self.settled += settled;
+        let answers = self.answers;
+        for mut batch in again {
+            batch.successes_before.get_or_insert(answers);
+            let compiled = destination.operation(batch.kind)?;
+            self.queue.again(batch, compiled);
+        }
+        let parts = &destination.parts;
+        let now = parts.clock.now();
+        match signal {
+            Signal::NotSent | Signal::RefusedCredential => {}
+            Signal::Fails(failure) => self.fail(failure),
+            Signal::Answers { hold } => {
+                self.answers += 1;
+                self.unavailable_rounds = 0;
+                let mut pace = destination.pace();
+                pace.succeeded(sent_at);
+                if let Some(hold) = hold {
+                    pace.hold_until(now.plus(hold));
+                }
+            }
+            Signal::Throttles { after, reset } => {
+                self.unavailable_rounds = 0;
+                self.asked_to_wait = true;
+                let mut pace = destination.pace();
+                let throttles = pace.throttled(now, sent_at);
+                let wait = after.unwrap_or_else(|| calm_down(throttles, &*parts.random).max(reset.unwrap_or_default()));
+                pace.hold_until(now.plus(wait));
+            }
+            Signal::Unavailable { after, why, lost, exhausted } => {
+                if sent_at >= self.last_unavailable {
+                    self.unavailable_rounds += 1;
+                    self.last_unavailable = now;
+                }
+                if let Some(after) = after {
+                    self.asked_to_wait = true;
+                    destination.pace().hold_until(now.plus(after));
+                } else if lost || self.unavailable_rounds > 1 {
+                    // More of the same would be lost, or in vain.
+                    let wait = backoff(self.unavailable_rounds, &*parts.random);
+                    destination.pace().hold_until(now.plus(wait));
+                }
+                if let Some(batch) = exhausted {
+                    if batch.successes_before.is_some_and(|before| before < self.answers) {
+                        self.set_aside.push(batch);
+                    } else {
+                        self.fail(unavailable(destination, &why));
+                    }
+                } else if self.unavailable_rounds >= ATTEMPTS && lost {
+                    self.fail(unavailable(destination, &why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is under way, and nothing more can be sent now.
+    async fn end(self, now: Timestamp, wake: Option<Timestamp>) -> Result<Rest, Failure> {
+        let destination = self.delivery.destination;
+        // What waits and can't be repeated was surely not carried out, else it would be unknown by now; but for requests
+        // that wait to be repeated with their idempotency key.
+        let operations = self.delivery.operations;
+        let intended: Vec<u32> = self
+            .queue
+            .batches()
+            .filter(|batch| batch.intended && !batch.doubtful)
+            .flat_map(|batch| batch.rows.iter().filter_map(|position| operations.get(*position)))
+            .map(|operation| operation.n)
+            .collect();
+        if !intended.is_empty() {
+            let withdrawn = self.delivery.witness.withdraw(&intended).await;
+            if self.failure.is_none() {
+                withdrawn?;
+            }
+        }
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        if !self.queue.is_empty() {
+            if self.unavailable_rounds > 0 && self.answers == 0 && !self.asked_to_wait {
+                return Err(unavailable(destination, "no answer until the time was up"));
+            }
+            return Ok(paused(wake.map_or(Duration::ZERO, |wake| now.until(wake))));
+        }
+        if !self.set_aside.is_empty() {
+            let rows: usize = self.set_aside.iter().map(|batch| batch.rows.len()).sum();
+            return Err(Failure::new(
+                FailureName::DestinationUnavailable,
+                format!("{} took all operations but {rows}, on which it failed {ATTEMPTS} times", destination.name),
+            ));
+        }
+        if self.settled != self.delivery.operations.len() {
+            return Err(Failure::new(
+                FailureName::InvariantBroken,
+                format!("{} outcomes for {} operations", self.settled, self.delivery.operations.len()),
+            ));
+        }
+        Ok(Rest::Nothing)
+    }
+}
+
+fn unavailable(destination: &HttpDestination, why: &str) -> Failure {
+    Failure::new(
+        FailureName::DestinationUnavailable,
+        format!("{} does not answer, or answers with server errors only (last: {why})", destination.name),
+    )
+}

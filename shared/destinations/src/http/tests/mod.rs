@@ -1,0 +1,147 @@
+//! Tests of HTTP destinations: encoding and decoding as tables and laws, the engine in virtual time, and all of it over
+//! real sockets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_model::Failure;
+use penstock_model::connector::{Connector, HttpConnector};
+use penstock_model::definition::ResolvedSync;
+use penstock_model::operation::{Operation, OperationKind};
+use penstock_model::port::{Boxed, Clock};
+use penstock_twins::{Broken, Script, Twin};
+use serde_json::{Value, json};
+
+use super::transport::{Request, Response, Sent, Transport, TransportError, TransportErrorKind};
+use crate::destination::{Destination, Rest, Work};
+use crate::testing::{Kept, Memory, Short, TokioClock, operation};
+use crate::{Parts, ReqwestTransport, built_in, open};
+
+mod decode;
+mod encode;
+mod engine;
+mod sockets;
+
+const BATCH_API: &str = include_str!("batch-api.yaml");
+
+fn connector(file: &str) -> HttpConnector {
+    match built_in::http(file).expect("a connector file") {
+        Connector::Http(connector) => *connector,
+        Connector::Postgres => unreachable!(),
+    }
+}
+
+fn hubspot() -> HttpConnector {
+    connector(include_str!("../../connectors/hubspot.yaml"))
+}
+
+/// A sync that matches by `field`, as plan would pin it.
+fn definition(connector: &HttpConnector, address: &str, object: &str, field: &str, connection: &Value) -> ResolvedSync {
+    let mut account = json!({"connector": "x", "auth": {"bearer": {"secret": "token"}}});
+    account.as_object_mut().unwrap().extend(connection.as_object().unwrap().clone());
+    serde_json::from_value(json!({
+        "name": "customers",
+        "sync": {"unload": "customers", "connection": "x", "object": object, "match": {field: "id"}, "fields": {}},
+        "unload": {"location": "/unloads", "primary_key": ["id"]},
+        "connection": account,
+        "connector": {"http": connector},
+        "environment": null,
+        "address": address,
+    }))
+    .unwrap()
+}
+
+/// A twin in the same process: no socket, so that time can be paused.
+struct InProcess<T>(T);
+
+impl<T> std::fmt::Debug for InProcess<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InProcess")
+    }
+}
+
+impl<T: Twin> Transport for InProcess<T> {
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let path = request.url.strip_prefix("http://twin").unwrap().to_owned();
+            // A round trip takes a moment, so that requests are in flight together.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let reply = self.0.handle(&request.method, &path, &request.headers, &request.body);
+            tokio::time::sleep(reply.after).await;
+            match reply.outcome {
+                Ok(answer) => {
+                    let (parts, body) = answer.into_parts();
+                    Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
+                }
+                Err(Broken::Reset | Broken::AnswerLost | Broken::Truncated { .. }) => {
+                    Err(TransportError { sent: Sent::Maybe, kind: TransportErrorKind::Broken, source: None })
+                }
+            }
+        })
+    }
+}
+
+/// A destination with its clock and secrets.
+struct Bench {
+    clock: Arc<TokioClock>,
+    secrets: Arc<Kept>,
+    transport: Arc<dyn Transport>,
+}
+
+impl Bench {
+    fn in_process<T: Twin>(twin: &T) -> Self {
+        Self::with(Arc::new(InProcess(twin.clone())))
+    }
+
+    fn over_sockets() -> Self {
+        Self::with(Arc::new(ReqwestTransport::new().unwrap()))
+    }
+
+    fn with(transport: Arc<dyn Transport>) -> Self {
+        Self { clock: TokioClock::new(), secrets: Kept::new("pat-twin", "pat-twin"), transport }
+    }
+
+    fn open(&self, definition: &ResolvedSync, width: u32) -> Arc<dyn Destination> {
+        let parts = Parts {
+            clock: self.clock.clone(),
+            random: Arc::new(Short::default()),
+            secrets: self.secrets.clone(),
+            transport: self.transport.clone(),
+        };
+        open(definition, parts, width).unwrap()
+    }
+
+    async fn deliver(
+        &self,
+        destination: &dyn Destination,
+        operations: &[Operation],
+        time: Duration,
+    ) -> (Result<Rest, Failure>, Memory) {
+        let memory = Memory::default();
+        let until = self.clock.now().plus(time);
+        let work = Work { operations: operations.to_vec(), cursor: None, until, witness: &memory };
+        let rest = destination.deliver(work).await;
+        (rest, memory)
+    }
+}
+
+fn script(rules: Value) -> Script {
+    serde_json::from_value(rules).unwrap()
+}
+
+/// Upserts of contacts, matched by e-mail address.
+fn contacts(count: u32) -> Vec<Operation> {
+    (0..count)
+        .map(|n| {
+            let matched = json!({"email": format!("user{n}@example.com")});
+            operation(n, OperationKind::Upsert, &matched, &json!({"firstname": format!("User {n}")}))
+        })
+        .collect()
+}
+
+/// Operations of a kind on records with an `id`.
+fn records(kind: OperationKind, count: u32) -> Vec<Operation> {
+    (0..count).map(|n| operation(n, kind, &json!({"id": format!("r{n}")}), &json!({"n": n}))).collect()
+}
+
+const MINUTE: Duration = Duration::from_secs(60);

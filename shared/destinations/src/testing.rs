@@ -1,0 +1,169 @@
+//! What tests of destinations share: a clock that follows tokio's, randomness without long pauses, secrets that
+//! rotate, and a witness that remembers.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use penstock_model::definition::SecretRef;
+use penstock_model::operation::{Operation, OperationKind};
+use penstock_model::outcome::{Outcome, ReceiptLine};
+use penstock_model::port::{Boxed, Clock, Freshness, Random, Secret, SecretError, Secrets};
+use penstock_model::report::ApiUsage;
+use penstock_model::{Failure, FailureName, Timestamp};
+use serde_json::Value;
+use serde_json::value::to_raw_value;
+
+use crate::destination::Witness;
+
+/// Goes along with tokio's clock, which a test may pause.
+#[derive(Debug)]
+pub(crate) struct TokioClock {
+    started: tokio::time::Instant,
+    base: i64,
+}
+
+impl TokioClock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { started: tokio::time::Instant::now(), base: jiff::Timestamp::now().as_millisecond() })
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.base).plus(self.started.elapsed())
+    }
+
+    fn sleep(&self, duration: Duration) -> Boxed<'_, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// Numbers from nought upwards: jitter is short, and none comes twice.
+#[derive(Debug, Default)]
+pub(crate) struct Short(AtomicU64);
+
+impl Random for Short {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A secret whose cached form may be out of date.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) cached: Mutex<String>,
+    pub(crate) fresh: Mutex<String>,
+    pub(crate) fetched: Mutex<Vec<Freshness>>,
+}
+
+impl Kept {
+    pub(crate) fn new(cached: &str, fresh: &str) -> Arc<Self> {
+        Arc::new(Self {
+            cached: Mutex::new(cached.to_owned()),
+            fresh: Mutex::new(fresh.to_owned()),
+            fetched: Mutex::default(),
+        })
+    }
+}
+
+impl Secrets for Kept {
+    fn fetch<'a>(&'a self, _: &'a SecretRef, freshness: Freshness) -> Boxed<'a, Result<Secret, SecretError>> {
+        self.fetched.lock().unwrap().push(freshness);
+        let text = match freshness {
+            Freshness::Cached => &self.cached,
+            Freshness::Fresh => &self.fresh,
+        };
+        Box::pin(std::future::ready(Ok(Secret::new(text.lock().unwrap().clone()))))
+    }
+}
+
+/// Remembers what it is told.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    lines: Mutex<Vec<ReceiptLine>>,
+    pub(crate) intents: Mutex<Vec<u32>>,
+    pub(crate) withdrawn: Mutex<Vec<u32>>,
+    usage: Mutex<ApiUsage>,
+    asked: AtomicU64,
+    /// From this question on, sending is not allowed any more; 0 allows always.
+    fence: u64,
+}
+
+impl Memory {
+    pub(crate) fn fenced_after(questions: u64) -> Self {
+        Self { fence: questions + 1, ..Self::default() }
+    }
+
+    /// The outcomes by ordinal; panics if one operation has two.
+    pub(crate) fn outcomes(&self) -> BTreeMap<u32, Outcome> {
+        let mut outcomes = BTreeMap::new();
+        for line in self.lines.lock().unwrap().iter() {
+            assert!(outcomes.insert(line.n, line.outcome.clone()).is_none(), "two outcomes for {}", line.n);
+        }
+        outcomes
+    }
+
+    /// The outcomes in words, which their Debug form hides, with how many there are of each.
+    pub(crate) fn tally(&self) -> BTreeMap<String, usize> {
+        let mut tally = BTreeMap::new();
+        for outcome in self.outcomes().values() {
+            *tally.entry(word(outcome)).or_default() += 1;
+        }
+        tally
+    }
+
+    pub(crate) fn usage(&self) -> ApiUsage {
+        *self.usage.lock().unwrap()
+    }
+}
+
+impl Witness for Memory {
+    fn may_send(&self) -> Boxed<'_, Result<(), Failure>> {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let fenced = self.fence > 0 && asked >= self.fence;
+        Box::pin(std::future::ready(if fenced {
+            Err(Failure::new(FailureName::Superseded, "another run goes on"))
+        } else {
+            Ok(())
+        }))
+    }
+
+    fn intend<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>> {
+        self.intents.lock().unwrap().extend(ordinals);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn withdraw<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>> {
+        self.withdrawn.lock().unwrap().extend(ordinals);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn record(&self, lines: Vec<ReceiptLine>) -> Boxed<'_, Result<(), Failure>> {
+        self.lines.lock().unwrap().extend(lines);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn count(&self, usage: ApiUsage) {
+        *self.usage.lock().unwrap() += usage;
+    }
+}
+
+pub(crate) fn operation(n: u32, kind: OperationKind, matched: &Value, fields: &Value) -> Operation {
+    let raw = |value| to_raw_value(value).unwrap();
+    Operation { n, kind, key: raw(matched), matched: raw(matched), id: None, fields: raw(fields) }
+}
+
+/// An outcome in a word or two.
+pub(crate) fn word(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Accepted { created: Some(true), .. } => "created".into(),
+        Outcome::Accepted { created: Some(false), .. } => "updated".into(),
+        Outcome::Accepted { created: None, .. } => "accepted".into(),
+        Outcome::Skipped { why } => format!("skipped {why:?}"),
+        Outcome::Unknown { .. } => "unknown".into(),
+        Outcome::Rejected { code, .. } => format!("rejected {code}"),
+        Outcome::DeadLettered { .. } => "dead".into(),
+    }
+}

@@ -1,0 +1,53 @@
+//! What plan and gate have pinned for a run.
+
+use penstock_model::contract::RunRef;
+use penstock_model::operation::{Chunk, ChunkId};
+use penstock_model::port::Objects;
+use penstock_model::run_plan::{GateDecision, RunPlan};
+use penstock_model::{Failure, FailureName};
+
+use crate::json;
+
+/// The pinned plan of a run.
+///
+/// # Errors
+/// `StorageUnavailable`, `ContractMismatch`; `InvariantBroken` if there is none, or if it was pinned under another
+/// fence than the payload says.
+pub async fn load(objects: &dyn Objects, run: &RunRef) -> Result<RunPlan, Failure> {
+    let plan: RunPlan = json::require_json(objects, &run.keys().plan()).await?;
+    if plan.version != RunPlan::VERSION {
+        return Err(Failure::new(
+            FailureName::ContractMismatch,
+            format!(
+                "the plan of run {} has version {}, and this function reads {}",
+                run.run,
+                plan.version,
+                RunPlan::VERSION
+            ),
+        ));
+    }
+    if plan.run == *run {
+        return Ok(plan);
+    }
+    Err(Failure::new(
+        FailureName::InvariantBroken,
+        format!(
+            "run {} of sync {} was called with fence {}, and its plan says {}",
+            run.run, run.sync, run.fence, plan.run.fence
+        ),
+    ))
+}
+
+/// One chunk as gate listed it.
+///
+/// # Errors
+/// `StorageUnavailable`, `ContractMismatch`; `InvariantBroken` if gate has not decided, or knows no such chunk.
+pub async fn chunk(objects: &dyn Objects, plan: &RunPlan, chunk: ChunkId) -> Result<Chunk, Failure> {
+    let decision: GateDecision = json::require_json(objects, &plan.run.keys().gate()).await?;
+    decision.chunks.into_iter().find(|listed| listed.chunk == chunk).ok_or_else(|| {
+        Failure::new(
+            FailureName::InvariantBroken,
+            format!("gate listed no chunk {chunk} for run {} of sync {}", plan.run.run, plan.run.sync),
+        )
+    })
+}

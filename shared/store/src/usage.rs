@@ -1,0 +1,43 @@
+//! What a run asked of the destination's API.
+
+use penstock_model::Failure;
+use penstock_model::layout::RunKeys;
+use penstock_model::port::Objects;
+use penstock_model::report::ApiUsage;
+
+use crate::json::read_below;
+
+/// The API usage of all attempts of a run.
+///
+/// # Errors
+/// `StorageUnavailable`, `ContractMismatch`.
+pub async fn total(objects: &dyn Objects, keys: &RunKeys<'_>) -> Result<ApiUsage, Failure> {
+    let mut total = ApiUsage::default();
+    for usage in read_below::<ApiUsage>(objects, &keys.all_api_usage()).await? {
+        total += usage;
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_model::port::Condition;
+
+    use super::*;
+    use crate::{MemoryObjects, json};
+
+    #[tokio::test]
+    async fn adds_up_every_attempt_of_the_run() {
+        let objects = MemoryObjects::new();
+        let keys = RunKeys { sync: "s", run: "r" };
+        let usage = ApiUsage { requests: 10, throttled: 2, retried: 1 };
+        let other = RunKeys { sync: "s", run: "r2" };
+        for key in
+            [keys.api_usage(1, "a"), keys.api_usage(1, "b"), keys.api_usage(2, "c"), other.api_usage(1, "d")]
+        {
+            json::put_json(&objects, &key, &usage, Condition::Always).await.unwrap();
+        }
+        let sum = ApiUsage { requests: 30, throttled: 6, retried: 3 };
+        assert_eq!(total(&objects, &keys).await.unwrap(), sum);
+    }
+}
