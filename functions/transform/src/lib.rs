@@ -7,6 +7,7 @@ use penstock_columnar::mapping::Mapping;
 use penstock_columnar::{changes, transform};
 use penstock_lambda_kit::Invocation;
 use penstock_model::contract::{CONTRACT, Progress, ProgressStatus, TransformRequest};
+use penstock_model::Key;
 use penstock_model::failure::{Failure, FailureName};
 use penstock_model::operation::{Chunk, ChunkRange, Transformed};
 use penstock_model::port::{Condition, Objects, OpenObjects};
@@ -73,10 +74,10 @@ async fn transform_chunk(context: &Context, plan: &RunPlan, chunk: Chunk) -> Res
         }
         ChunkRange::Removals { .. } => {
             let changes = changes::read_chunk(state, &plan.run.keys(), plan.partitions, &chunk.range).await?;
-            let wanted: HashSet<_> = changes.iter().map(|change| &change.key).collect();
+            let wanted: HashSet<Key> = changes.iter().map(|change| change.key.clone()).collect();
             let identities = match &plan.snapshot {
                 Some(snapshot) if plan.remember => {
-                    penstock_commit::load_identities(state, snapshot, |key| wanted.contains(key)).await?
+                    penstock_commit::load_identities(state, snapshot, Some(&wanted)).await?
                 }
                 Some(_) | None => std::collections::HashMap::new(),
             };

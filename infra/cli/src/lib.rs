@@ -1,3 +1,9 @@
-//! The parts of the `penstock` binary.
+//! The penstock binary: local engine, demo, check, preview, run, dead letters and replay.
 
+pub mod args;
+pub mod commands;
+pub mod definitions;
 pub mod engine;
+pub mod local;
+pub mod progress;
+pub mod show;

@@ -101,9 +101,8 @@ impl std::fmt::Debug for Fingerprints {
 
 #[derive(Debug, Clone, Copy)]
 struct Row {
-    /// The key hash, in halves: whole it would make every row 8 bytes larger.
-    high: u64,
-    low: u64,
+    /// The key hash, the highest byte first: as a number it would make every row 8 bytes larger.
+    hash: [u8; 16],
     key_at: usize,
     key_len: u32,
     has_null: bool,
@@ -169,7 +168,7 @@ impl Fingerprints {
 
     pub(crate) fn refs(&self) -> impl Iterator<Item = FingerprintRef<'_>> {
         self.rows.iter().map(|row| FingerprintRef {
-            hash: u128::from(row.high) << 64 | u128::from(row.low),
+            hash: u128::from_be_bytes(row.hash),
             key: key_of(&self.keys, row),
             has_null: row.has_null,
             row_hash: row.row_hash,
@@ -188,8 +187,7 @@ impl Fingerprints {
         place: Place,
     ) {
         self.rows.push(Row {
-            high: (hash >> 64) as u64,
-            low: (hash & u128::from(u64::MAX)) as u64,
+            hash: hash.to_be_bytes(),
             key_at: self.keys.len(),
             key_len: narrow(key.len()),
             has_null,
@@ -206,7 +204,7 @@ impl Fingerprints {
         // Stable, since it makes use of the splits being sorted already.
         rows.sort_by(|a, b| {
             let by_key = || key_of(keys, a).cmp(key_of(keys, b));
-            (a.high, a.low).cmp(&(b.high, b.low)).then_with(by_key).then_with(|| a.place.cmp(&b.place))
+            a.hash.cmp(&b.hash).then_with(by_key).then_with(|| a.place.cmp(&b.place))
         });
     }
 

@@ -57,9 +57,9 @@ impl FormatError {
     /// The failure where only one chunk is concerned: damage then costs that chunk and not the run.
     #[must_use]
     pub fn of_chunk(self) -> Failure {
-        let name = match self.name() {
-            FailureName::InvariantBroken => FailureName::ChunkUnreadable,
-            name => name,
+        let name = match &self {
+            Self::Damaged { .. } | Self::Parquet { .. } => FailureName::ChunkUnreadable,
+            Self::Version { .. } | Self::Objects(_) => self.name(),
         };
         Failure::because(name, "a chunk's changes can't be read", self)
     }

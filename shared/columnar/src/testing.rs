@@ -65,11 +65,6 @@ impl MemoryObjects {
         self.state().objects.get(key).map(|stored| stored.body.clone())
     }
 
-    /// Every key, in order.
-    pub(crate) fn keys(&self) -> Vec<String> {
-        self.state().objects.keys().cloned().collect()
-    }
-
     /// The ranges read since the last call.
     pub(crate) fn take_reads(&self) -> Vec<(String, Range<u64>)> {
         std::mem::take(&mut self.state().reads)

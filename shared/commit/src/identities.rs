@@ -1,6 +1,6 @@
 //! Ids, match values and "created by us", remembered for the connectors and removals that need them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use penstock_model::change::Change;
 use penstock_model::operation::{OperationKind, Transformed};
@@ -16,14 +16,14 @@ use crate::chunk::ChunkResult;
 /// More files than this are merged into one at a commit.
 pub(crate) const MOST_FILES: usize = 8;
 
-/// The identities of some keys: `wanted` chooses.
+/// The identities of these keys; of all keys if none are given.
 ///
 /// # Errors
 /// `StorageUnavailable`; `InvariantBroken` if a file that the manifest names is gone.
 pub async fn load(
     state: &dyn Objects,
     manifest: &SnapshotManifest,
-    wanted: impl Fn(&Key) -> bool,
+    wanted: Option<&HashSet<Key>>,
 ) -> Result<HashMap<Key, Identity>, Failure> {
     let mut identities = HashMap::new();
     for file in &manifest.identities {
@@ -31,7 +31,7 @@ pub async fn load(
         let found = found.ok_or_else(|| {
             Failure::new(FailureName::InvariantBroken, format!("identity file {file} is gone though the manifest names it"))
         })?;
-        for identity in found.into_iter().filter(|identity| wanted(&identity.key)) {
+        for identity in found.into_iter().filter(|identity| wanted.is_none_or(|wanted| wanted.contains(&identity.key))) {
             learn(&mut identities, identity);
         }
     }

@@ -106,7 +106,7 @@ pub async fn tally(state: &dyn Objects, plan: &RunPlan) -> Result<Counts, Failur
     };
     let mut counts = found(&gate);
     let mut chunks =
-        stream::iter(&gate.chunks).map(|&listed| chunk::load(state, plan, listed)).buffered(CHUNKS_AT_ONCE);
+        stream::iter(gate.chunks.clone()).map(|listed| chunk::load(state, plan, listed)).buffered(CHUNKS_AT_ONCE);
     while let Some(result) = chunks.try_next().await? {
         result.outcomes.iter().flatten().for_each(|outcome| counts.add(outcome));
     }
@@ -141,8 +141,8 @@ async fn gather(
 ) -> Result<Gathered, Failure> {
     let mut gathered = Gathered::default();
     let mut tally = dead_letters::Tally::new();
-    let mut chunks = stream::iter(&gate.chunks)
-        .map(|&listed| settle_chunk(state, plan, listed))
+    let mut chunks = stream::iter(gate.chunks.clone())
+        .map(|listed| settle_chunk(state, plan, listed))
         .buffered(CHUNKS_AT_ONCE);
     while let Some(settled) = chunks.try_next().await? {
         for outcome in settled.result.outcomes.iter().flatten() {
@@ -292,7 +292,7 @@ async fn swap(
 ) -> Result<(), Failure> {
     let keys = plan.run.sync_keys();
     if manifest.identities.len() > identities::MOST_FILES {
-        let all = identities::load(state, &manifest, |_| true).await?;
+        let all = identities::load(state, &manifest, None).await?;
         manifest.identities = vec![write_identities(state, plan, all.into_values().collect(), &nonce).await?];
     }
     let key = keys.manifest(&plan.run.generation(), &nonce);

@@ -64,9 +64,17 @@ mod tests {
     }
 
     #[test]
+    fn connectors_survive_being_pinned_into_a_run() {
+        let connector = built_in("hubspot").unwrap();
+        let pinned = serde_json::to_string(&connector).unwrap();
+        assert_eq!(serde_json::from_str::<Connector>(&pinned).unwrap(), connector);
+    }
+
+    #[test]
     fn hubspot_archives_by_id_only() {
         let capabilities = built_in("hubspot").unwrap().capabilities("contacts").unwrap();
-        let needing: Vec<_> = capabilities.operations.iter().filter(|(_, it)| it.needs_id).map(|(kind, _)| *kind).collect();
+        let needing: Vec<_> =
+            capabilities.operations.iter().filter(|(_, it)| it.needs_id).map(|(kind, _)| *kind).collect();
         assert_eq!(needing, [OperationKind::Archive]);
     }
 

@@ -82,8 +82,9 @@ async fn nothing_is_sent_when_fenced(account: &dyn Account) {
 
 async fn everything_arrives_and_may_be_said_twice(account: &dyn Account) {
     // Ordinals neither begin at nought nor are they without gaps.
-    let operations: Vec<Operation> =
-        (1..=250).map(|key| account.operation(key * 3, OperationKind::Upsert, key, &format!("text {key}"))).collect();
+    let operations: Vec<Operation> = (1..=250)
+        .map(|key| account.operation(key * 3, OperationKind::Upsert, key, &format!("text {key}")))
+        .collect();
     for _ in 0..2 {
         let memory = deliver(account, operations.clone()).await;
         assert_eq!(count_of(&memory, ACCEPTED), 250, "{:?}", tally(&memory));

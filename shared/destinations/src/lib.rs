@@ -43,9 +43,8 @@ pub struct Parts {
 /// [`FailureName::SyncInvalid`] if the sync asks for what its connector can't do; nothing has been sent then.
 pub fn open(definition: &ResolvedSync, parts: Parts, width: u32) -> Result<Arc<dyn Destination>, Failure> {
     match &definition.connector {
-        Connector::Http(connector) => {
-            http::HttpDestination::open(definition, connector, parts, width).map(|it| Arc::new(it) as Arc<dyn Destination>)
-        }
+        Connector::Http(connector) => http::HttpDestination::open(definition, connector, parts, width)
+            .map(|it| Arc::new(it) as Arc<dyn Destination>),
         Connector::Postgres => postgres::open(definition, parts.clock, parts.random, parts.secrets, width),
     }
 }
@@ -62,7 +61,8 @@ pub fn check(definition: &ResolvedSync) -> Vec<Problem> {
 
 /// Problems as one failure.
 pub(crate) fn invalid(definition: &ResolvedSync, problems: &[Problem]) -> Failure {
-    let list: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+    let list: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
     Failure::new(
         FailureName::SyncInvalid,
         format!("sync {} does not fit its connector: {}", definition.name, list.join("; ")),

@@ -35,19 +35,20 @@ struct Cause<'a> {
 ///
 /// # Errors
 /// [`InvocationFailed`] with the name of the failure.
-pub async fn invoke_in_process<Request, Response, Context, Handle>(
+pub async fn invoke_in_process<'a, Request, Response, Context, Answer>(
     payload: Value,
-    invocation: &Invocation,
-    context: &Context,
-    handle: Handle,
+    invocation: &'a Invocation,
+    context: &'a Context,
+    handle: impl FnOnce(Request, &'a Invocation, &'a Context) -> Answer,
 ) -> Result<Value, InvocationFailed>
 where
     Request: DeserializeOwned,
     Response: Serialize,
-    Handle: AsyncFn(Request, &Invocation, &Context) -> Result<Response, Failure>,
+    Answer: Future<Output = Result<Response, Failure>>,
 {
     let payload = payload.to_string();
-    let answer = invoke("local", payload.as_bytes(), invocation, context, &handle).await;
+    let answer =
+        invoke("local", payload.as_bytes(), invocation, |request| handle(request, invocation, context)).await;
     let read = answer.and_then(|response| {
         serde_json::from_str(response.get())
             .map_err(|_| Failure::new(FailureName::InvariantBroken, "the response is no JSON value"))
@@ -63,17 +64,16 @@ where
 }
 
 /// The path of every invocation: check, decode, run, encode, and tell of a failure once.
-pub(crate) async fn invoke<Request, Response, Context, Handle>(
+pub(crate) async fn invoke<Request, Response, Answer>(
     function: &str,
     payload: &[u8],
     invocation: &Invocation,
-    context: &Context,
-    handle: &Handle,
+    handle: impl FnOnce(Request) -> Answer,
 ) -> Result<Box<RawValue>, Failure>
 where
     Request: DeserializeOwned,
     Response: Serialize,
-    Handle: AsyncFn(Request, &Invocation, &Context) -> Result<Response, Failure>,
+    Answer: Future<Output = Result<Response, Failure>>,
 {
     let peeked: Value = serde_json::from_slice(payload).unwrap_or_default();
     let (sync, run) = subject(&peeked);
@@ -82,7 +82,7 @@ where
         let answer = guard(async {
             check_contract(&peeked)?;
             let request = read(payload)?;
-            write(&handle(request, invocation, context).await?)
+            write(&handle(request).await?)
         });
         answer.await.inspect_err(tell)
     }

@@ -184,7 +184,7 @@ async fn every_answer_has_the_platform_s_form_and_a_name() {
             failed(
                 "ContractMismatch",
                 "the payload is not what this function reads: a value of another kind than expected at split, \
-                 line 1 column 80"
+                 line 1 column 75"
             ),
             failed(
                 "ContractMismatch",

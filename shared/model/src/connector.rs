@@ -16,7 +16,8 @@ pub mod template;
 
 pub use answer::{Answer, By, Codes, Errors, Pointer, RefusedRest, Results, Test, Unlisted};
 pub use http::{
-    AuthKind, Batch, ErrorBody, HttpConnector, HttpOperation, Meaning, Method, RateHeaders, RepeatWord, Setting,
+    AuthKind, Batch, ErrorBody, HttpConnector, HttpOperation, Meaning, Method, RateHeaders, RepeatWord,
+    Setting,
 };
 
 /// How values are spelt in operations.

@@ -103,7 +103,7 @@ pub trait Objects: Send + Sync + Debug {
     /// The whole object and its version; `None` if there is none.
     fn get<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<(Bytes, ETag)>, ObjectError>>;
 
-    /// A range of bytes, of this version if one is given.
+    /// A range of bytes, of this version if one is given. Where the object ends before the range, so do the bytes.
     fn get_range<'a>(
         &'a self,
         key: &'a str,

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use penstock_twins::hubspot::{Kind, Property};
-use penstock_twins::{HubSpotTwin, RunningTwin};
+use penstock_twins::{HubSpotTwin, Kind, Property, RunningTwin};
 
 use crate::args;
 

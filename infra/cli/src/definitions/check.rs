@@ -87,7 +87,7 @@ async fn check_sync(sync: &Sourced<Sync>, project: &Project, unloads: &dyn OpenO
             None
         }
     };
-    let mut problems = match Mapping::compile(
+    let problems = match Mapping::compile(
         &sync.definition,
         columns.as_deref(),
         &connector.capabilities_or_none(&sync.definition.object),

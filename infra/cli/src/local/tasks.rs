@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_destinations::Parts;
-use penstock_lambda_kit::{Invocation, invoke_in_process};
+use penstock_lambda_kit::{Invocation, InvocationFailed, invoke_in_process};
+use penstock_model::Failure;
 use penstock_model::port::{Boxed, Clock, Executions, Objects, OpenObjects, Random};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::engine::{ItemSource, ItemsAt, TaskError, Tasks};
@@ -87,25 +90,37 @@ impl Functions {
         };
         let invocation = &invocation;
         let answer = match function {
-            "PlanFunction" => invoke_in_process(payload, invocation, &self.plan, penstock_plan::handle).await,
-            "ReadFunction" => invoke_in_process(payload, invocation, &self.read, penstock_read::handle).await,
-            "DiffFunction" => invoke_in_process(payload, invocation, &self.diff, penstock_diff::handle).await,
-            "GateFunction" => invoke_in_process(payload, invocation, &self.gate, penstock_gate::handle).await,
-            "TransformFunction" => {
-                invoke_in_process(payload, invocation, &self.transform, penstock_transform::handle).await
-            }
-            "PushFunction" => invoke_in_process(payload, invocation, &self.push, penstock_push::handle).await,
-            "DeadLetterFunction" => {
-                invoke_in_process(payload, invocation, &self.dead_letter, penstock_dead_letter::handle).await
-            }
-            "FinishFunction" => invoke_in_process(payload, invocation, &self.finish, penstock_finish::handle).await,
+            "PlanFunction" => invoked(payload, invocation, &self.plan, penstock_plan::handle),
+            "ReadFunction" => invoked(payload, invocation, &self.read, penstock_read::handle),
+            "DiffFunction" => invoked(payload, invocation, &self.diff, penstock_diff::handle),
+            "GateFunction" => invoked(payload, invocation, &self.gate, penstock_gate::handle),
+            "TransformFunction" => invoked(payload, invocation, &self.transform, penstock_transform::handle),
+            "PushFunction" => invoked(payload, invocation, &self.push, penstock_push::handle),
+            "DeadLetterFunction" => invoked(payload, invocation, &self.dead_letter, penstock_dead_letter::handle),
+            "FinishFunction" => invoked(payload, invocation, &self.finish, penstock_finish::handle),
             other => {
                 let cause = format!("there is no function {other}");
                 return Err(TaskError { name: "Lambda.ResourceNotFoundException".to_owned(), cause });
             }
         };
-        answer.map_err(|error| TaskError { name: error.name, cause: error.cause })
+        answer.await.map_err(|error| TaskError { name: error.name, cause: error.cause })
     }
+}
+
+/// One function's answer, whatever its types.
+fn invoked<'a, Request, Response, Context, Answer>(
+    payload: Value,
+    invocation: &'a Invocation,
+    context: &'a Context,
+    handle: fn(Request, &'a Invocation, &'a Context) -> Answer,
+) -> Boxed<'a, Result<Value, InvocationFailed>>
+where
+    Request: DeserializeOwned + Send + 'a,
+    Response: Serialize + Send + 'a,
+    Context: Sync,
+    Answer: Future<Output = Result<Response, Failure>> + Send + 'a,
+{
+    Box::pin(invoke_in_process(payload, invocation, context, handle))
 }
 
 impl Tasks for Functions {

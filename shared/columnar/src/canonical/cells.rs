@@ -58,7 +58,7 @@ pub(super) fn each(array: &dyn Array, kind: &ColumnType, add: &mut impl FnMut(u6
             primitive::<Decimal256Type>(array, add, |value| Number::of_wide(value, scale).hash());
         }
         DataType::Date32 => {
-            primitive::<Date32Type>(array, add, |value| mix::signed(Tag::DATE, i64::from(value)))
+            primitive::<Date32Type>(array, add, |value| mix::signed(Tag::DATE, i64::from(value)));
         }
         DataType::Time32(TimeUnit::Second) => {
             primitive::<Time32SecondType>(array, add, |value| {
@@ -74,7 +74,7 @@ pub(super) fn each(array: &dyn Array, kind: &ColumnType, add: &mut impl FnMut(u6
             primitive::<Time64MicrosecondType>(array, add, |value| nanos(Tag::TIME, value, 1_000));
         }
         DataType::Time64(_) => {
-            primitive::<Time64NanosecondType>(array, add, |value| nanos(Tag::TIME, value, 1))
+            primitive::<Time64NanosecondType>(array, add, |value| nanos(Tag::TIME, value, 1));
         }
         DataType::Timestamp(unit, zone) => {
             let tag = if zone.is_some() { Tag::INSTANT } else { Tag::NAIVE };
@@ -85,7 +85,7 @@ pub(super) fn each(array: &dyn Array, kind: &ColumnType, add: &mut impl FnMut(u6
         DataType::Utf8View => text_views(array.as_string_view(), add),
         DataType::Binary => array.as_binary::<i32>().iter().for_each(|block| add(bytes(Tag::BINARY, block))),
         DataType::LargeBinary => {
-            array.as_binary::<i64>().iter().for_each(|block| add(bytes(Tag::BINARY, block)))
+            array.as_binary::<i64>().iter().for_each(|block| add(bytes(Tag::BINARY, block)));
         }
         DataType::BinaryView => binary_views(array.as_binary_view(), add),
         DataType::FixedSizeBinary(_) => fixed(array.as_fixed_size_binary(), kind, add).ok_or_else(unfit)?,
@@ -191,7 +191,7 @@ fn timestamps(array: &dyn Array, unit: TimeUnit, tag: Tag, add: &mut impl FnMut(
             primitive::<TimestampMicrosecondType>(array, add, |value| nanos(tag, value, 1_000));
         }
         TimeUnit::Nanosecond => {
-            primitive::<TimestampNanosecondType>(array, add, |value| nanos(tag, value, 1))
+            primitive::<TimestampNanosecondType>(array, add, |value| nanos(tag, value, 1));
         }
     }
 }
@@ -213,7 +213,7 @@ fn fixed(array: &FixedSizeBinaryArray, kind: &ColumnType, add: &mut impl FnMut(u
         array.iter().for_each(|block| add(bytes(Tag::BINARY, block)));
         return Some(());
     }
-    for block in array.iter() {
+    for block in array {
         match block {
             None => add(NULL),
             Some(block) => add(mix::bytes(Tag::TEXT, &uuid_text(block.try_into().ok()?))),

@@ -82,11 +82,11 @@ fn push(array: &dyn Array, kind: &ColumnType, rows: &mut Rows) -> Result<(), Unf
             let of = if zone.is_some() { KeyValue::Instant } else { KeyValue::Naive };
             timestamps(array, *unit, rows, of);
         }
-        DataType::Utf8 => values(rows, array.as_string::<i32>().iter(), |row, text| push_text(row, text)),
+        DataType::Utf8 => values(rows, array.as_string::<i32>().iter(), push_text),
         DataType::LargeUtf8 => {
-            values(rows, array.as_string::<i64>().iter(), |row, text| push_text(row, text))
+            values(rows, array.as_string::<i64>().iter(), push_text);
         }
-        DataType::Utf8View => values(rows, array.as_string_view().iter(), |row, text| push_text(row, text)),
+        DataType::Utf8View => values(rows, array.as_string_view().iter(), push_text),
         DataType::Binary => values(rows, array.as_binary::<i32>().iter(), push_bytes),
         DataType::LargeBinary => values(rows, array.as_binary::<i64>().iter(), push_bytes),
         DataType::BinaryView => values(rows, array.as_binary_view().iter(), push_bytes),
@@ -150,7 +150,7 @@ fn push_bytes(row: &mut Vec<u8>, block: &[u8]) {
 }
 
 fn push_uuid(row: &mut Vec<u8>, uuid: &[u8]) {
-    match uuid.try_into().map(|uuid| uuid_text(uuid)) {
+    match uuid.try_into().map(uuid_text) {
         Ok(text) => push_text(row, &String::from_utf8_lossy(&text)),
         Err(_) => push_bytes(row, uuid),
     }

@@ -75,7 +75,8 @@ impl Written {
         }
         assert!(read == self.all, "every change is in one chunk, in order");
         if let (Some(canary), Some(first)) = (canary, chunks.first()) {
-            let rows = self.all.iter().filter(|change| change.place.split != REMOVED).count() as u32;
+            let rows = self.all.iter().filter(|change| change.place.split != REMOVED).count();
+            let rows = u32::try_from(rows).unwrap();
             let whole = if rows > 0 { rows } else { first.changes };
             assert_eq!(first.changes, canary.min(chunk_rows).min(whole));
         }

@@ -121,7 +121,7 @@ impl<'a> Differ<'a, '_> {
             // They were rejected by the run before, and are not what a replay is about.
             DiffMode::Replay { .. } => {}
             DiffMode::Changes | DiffMode::Full | DiffMode::Baseline => {
-                self.change(kind, row, Previous::default())
+                self.change(kind, row, Previous::default());
             }
         }
     }

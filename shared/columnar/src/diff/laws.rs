@@ -129,7 +129,10 @@ impl Sync {
         if is_done {
             match change.kind {
                 ChangeKind::Removed => self.destination.remove(&change.key),
-                _ => self.destination.insert(change.key.clone(), (change.row_hash % 1000) as u8),
+                ChangeKind::Added | ChangeKind::Changed | ChangeKind::DuplicateKey | ChangeKind::NullKey => {
+                    let content = u8::try_from(change.row_hash % 1000).unwrap();
+                    self.destination.insert(change.key.clone(), content)
+                }
             };
         }
         settle(change, outcome.as_ref(), reached, round.repeat, round.version, "r")

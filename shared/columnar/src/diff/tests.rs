@@ -4,8 +4,10 @@ use penstock_model::Key;
 use penstock_model::change::{ChangeKind, Fingerprint, Place, Previous, REMOVED};
 use penstock_model::key::KeyValue;
 use penstock_model::snapshot::{Disposition, Intended};
+use penstock_model::unload::{Column, ColumnType};
 
 use super::*;
+use crate::testing::{MemoryObjects, block_on};
 
 const MAPPING: u64 = 9;
 const CHANGES: DiffMode = DiffMode::Changes;
@@ -279,4 +281,94 @@ fn a_null_in_the_key_is_rejected_and_never_remembered() {
             .all(|change| change.kind == ChangeKind::NullKey && change.place.split != REMOVED)
     );
     assert!(output.snapshot.is_empty());
+}
+
+/// A plan of two splits of ten rows, over this snapshot.
+fn plan(partitions: u32, snapshot: &penstock_model::snapshot::SnapshotManifest) -> RunPlan {
+    serde_json::from_value(serde_json::json!({
+        "version": RunPlan::VERSION,
+        "run": { "sync": "s", "run": "r", "fence": 2 },
+        "execution": "e",
+        "started_at": 0,
+        "options": {},
+        "definition": {
+            "name": "s",
+            "sync": { "unload": "u", "connection": "c", "object": "o", "fields": { "Name": "name" } },
+            "unload": { "location": "s3://b/run/", "primary_key": ["id"] },
+            "connection": { "connector": "postgres" },
+            "connector": "postgres",
+            "environment": null,
+            "address": "postgres://localhost"
+        },
+        "mapping_hash": MAPPING,
+        "unload": { "root": "s3://b", "prefix": "run/", "identity": "u1", "completed_at": 0, "files": [] },
+        "columns": [],
+        "key_columns": [{ "name": "id", "kind": "int" }],
+        "hashed_columns": [],
+        "compare_columns": null,
+        "splits": [{ "pieces": [], "rows": 10 }, { "pieces": [], "rows": 10 }],
+        "partitions": partitions,
+        "snapshot": snapshot,
+        "pointer": null,
+        "diff": "changes",
+        "append": [],
+        "remember": false
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_partition_is_compared_with_a_snapshot_of_fewer_partitions() {
+    let objects = MemoryObjects::new();
+    let number = |id: i128| Key::of(&[KeyValue::Int(id)]);
+    let row = |split: u32, row: u32| Fingerprint {
+        key: number(i128::from(split * 10 + row)),
+        row_hash: u64::from(row),
+        compare_hash: None,
+        place: Place { split, row },
+    };
+    // Of the keys 5 to 24 the last five are gone; keys 0 to 4 are new, and every fifth row says something else.
+    let mut before: Vec<_> = (5u32..25)
+        .map(|id| {
+            (
+                number(id.into()),
+                u64::from(if id % 5 == 0 { 77 } else { id % 10 }),
+                Place { split: 0, row: id },
+            )
+        })
+        .collect();
+    before.sort_by_cached_key(|(key, ..)| key.hash());
+    let columns = [Column { name: "id".into(), kind: ColumnType::Int }];
+    let rows: Vec<_> =
+        before.iter().map(|(key, hash, place)| SnapshotRow::from((key, *hash, *place))).collect();
+    objects.insert("before", snapshot::write_partition(rows, &columns).unwrap());
+    let plan = plan(4, &snapshot::tests::manifest(["before".to_owned()]));
+    for split in 0..2 {
+        let rows = (0..10).map(|at| row(split, at)).collect();
+        objects.insert(&plan.run.keys().fingerprints(split), fingerprint::write(rows, plan.partitions));
+    }
+
+    let mut counts = DiffCounts::default();
+    for partition in 0..plan.partitions {
+        let input = block_on(load(objects.as_ref(), &plan, partition, Vec::new())).unwrap();
+        let output = diff_partition(&input, &plan, Removals::Emit);
+        assert!(
+            output
+                .snapshot
+                .iter()
+                .all(|row| plan.partition_of(Key::from_bytes(row.key.to_vec()).hash()) == partition)
+        );
+        counts += output.counts;
+    }
+    let expected = DiffCounts {
+        before: 20,
+        read: 20,
+        added: 5,
+        changed: 3,
+        removed: 5,
+        unchanged: 12,
+        snapshot_rows: 20,
+        ..DiffCounts::default()
+    };
+    assert_eq!(counts, expected);
 }

@@ -235,7 +235,39 @@ impl Compiler<'_> {
                 None => known = false,
             }
         }
-        known.then_some(DraftSource::Expression(source, names))
+        let missing: Vec<String> = source.paths.iter().filter_map(|path| self.missing_part(path)).collect();
+        for message in &missing {
+            self.problem(pointer, message.as_str());
+        }
+        (known && missing.is_empty()).then_some(DraftSource::Expression(source, names))
+    }
+
+    /// What is wrong with a path such as `address.city`, if its column is known and has no such part.
+    fn missing_part(&self, path: &str) -> Option<String> {
+        let mut parts = path.split('.');
+        let root = parts.next()?.to_lowercase();
+        let mut kind = &self.columns?.iter().find(|column| column.name.to_lowercase() == root)?.kind;
+        for part in parts {
+            kind = match kind {
+                ColumnType::Struct(fields) => match fields.iter().find(|(name, _)| name == part) {
+                    Some((_, kind)) => kind,
+                    None => return Some(format!("`{path}`: there is no `{part}`")),
+                },
+                ColumnType::Map(_) | ColumnType::List(_) | ColumnType::Null => return None,
+                ColumnType::Bool
+                | ColumnType::Int
+                | ColumnType::Decimal { .. }
+                | ColumnType::Float
+                | ColumnType::Text
+                | ColumnType::Binary
+                | ColumnType::Uuid
+                | ColumnType::Date
+                | ColumnType::Time
+                | ColumnType::Instant
+                | ColumnType::Naive => return Some(format!("`{path}`: there is no `{part}`, only structs have parts")),
+            };
+        }
+        None
     }
 
     /// The object that field names make; conflicts are noted below `pointer`.

@@ -1,61 +1,46 @@
 //! Jinja expressions over a row's columns.
 //!
-//! A template that is one `{{ expression }}` gives a value of its own type; any other gives text. Where Jinja would
-//! let a null become the word `None`, a null stays one:
+//! A template that is one `{{ expression }}` gives a value of its own type; any other gives text. Jinja alone would turn
+//! nulls into the word `None`, an empty list or the least of all numbers; here, as in SQL, what is made of a null is a null,
+//! unless the expression says otherwise:
 //!
-//! - filters for text and numbers give a null for a null (`{{ email | trim | lower }}`);
-//! - `default` replaces a null, and `join` leaves nulls out;
-//! - between other text a null is nothing, and text that comes out blank is a null;
-//! - an expression that can't be worked out because a column it names is null gives a null.
+//! - `{{ plan | default('free') }}`, `{{ nickname or first_name }}`, `{{ 'x' if email is none else 'y' }}`;
+//! - `join`, `min`, `max` and `sum` leave nulls out: `{{ [first_name, last_name] | join(' ') }}`;
+//! - a list's item or a map's entry that is not there is a null.
 //!
 //! Decimals are floating point here, so that they can be compared and calculated with; one that a float can't hold to
 //! its last digit is refused rather than rounded.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, escape_formatter, filters};
 
 use super::cells::{Cell, Cells};
 use super::convert::{Digits, Refusal};
+use super::json::{key_of, push_text};
 use super::scan::{self, Scan};
-use super::value::push_plain;
+use super::value::{push_json, push_plain};
 
 pub(super) const FAILED: Refusal = Refusal { code: "expression_failed", what: "could not be worked out" };
-const UNDEFINED: Refusal = Refusal { code: "expression_failed", what: "names a part that the value does not have" };
 const TOO_LONG: Refusal =
     Refusal { code: "expression_failed", what: "uses a decimal with more digits than an expression can calculate with" };
 
-/// Filters that give a null for a null.
-fn null_in_null_out() -> [(&'static str, Value); 17] {
-    [
-        ("lower", Value::from_function(filters::lower)),
-        ("upper", Value::from_function(filters::upper)),
-        ("title", Value::from_function(filters::title)),
-        ("capitalize", Value::from_function(filters::capitalize)),
-        ("replace", Value::from_function(filters::replace)),
-        ("trim", Value::from_function(filters::trim)),
-        ("split", Value::from_function(filters::split)),
-        ("lines", Value::from_function(filters::lines)),
-        ("round", Value::from_function(filters::round)),
-        ("abs", Value::from_function(filters::abs)),
-        ("int", Value::from_function(filters::int)),
-        ("float", Value::from_function(filters::float)),
-        ("string", Value::from_function(filters::string)),
-        ("length", Value::from_function(filters::length)),
-        ("count", Value::from_function(filters::length)),
-        ("first", Value::from_function(filters::first)),
-        ("last", Value::from_function(filters::last)),
-    ]
+fn is_null(value: &Value) -> bool {
+    value.is_undefined() || value.is_none()
 }
 
-/// The Jinja environment: no files, no debugging, and nulls as said above.
+/// The Jinja environment: no files, no debugging, and a null column is an undefined one: whatever uses it fails, and a
+/// failure over a null is a null.
 pub(super) fn engine<'s>() -> Environment<'s> {
     let mut engine = Environment::new();
-    engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    // Not `Strict`, under which `x or y` fails. Names that are no columns have been found before any row is read.
+    engine.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     engine.remove_global("debug");
+    engine.add_test("none", is_null);
     engine.set_formatter(|out, state, value| {
-        if value.is_none() {
+        if is_null(value) {
             Ok(())
         } else if value.kind() == ValueKind::Bool {
             escape_formatter(out, state, &Value::from(if value.is_true() { "true" } else { "false" }))
@@ -63,46 +48,64 @@ pub(super) fn engine<'s>() -> Environment<'s> {
             escape_formatter(out, state, value)
         }
     });
-    for (name, filter) in null_in_null_out() {
+    add_filters(&mut engine);
+    engine
+}
+
+/// Filters that would make something of a null.
+fn add_filters(engine: &mut Environment<'_>) {
+    let strict = [
+        ("length", Value::from_function(filters::length)),
+        ("count", Value::from_function(filters::length)),
+        ("bool", Value::from_function(filters::bool)),
+        ("list", Value::from_function(filters::list)),
+        ("round", Value::from_function(filters::round)),
+        ("tojson", Value::from_function(filters::tojson)),
+        ("format", Value::from_function(filters::format)),
+        ("replace", Value::from_function(filters::replace)),
+    ];
+    for (name, filter) in strict {
         engine.add_filter(name, move |state: &mut State, args: Rest<Value>| -> Result<Value, Error> {
-            // Whoever gives `int` or `float` a default wants it.
-            let has_default = matches!(name, "int" | "float") && args.len() > 1;
-            match args.first() {
-                Some(value) if value.is_none() && !has_default => Ok(Value::from(())),
-                Some(_) | None => filter.call(state, &args),
+            if args.iter().any(is_null) {
+                return Err(Error::from(ErrorKind::UndefinedError));
+            }
+            filter.call(state, &args)
+        });
+    }
+    let defaulted = [("int", Value::from_function(filters::int)), ("float", Value::from_function(filters::float))];
+    for (name, filter) in defaulted {
+        engine.add_filter(name, move |state: &mut State, args: Rest<Value>| -> Result<Value, Error> {
+            match args.0.as_slice() {
+                [value] if is_null(value) => Err(Error::from(ErrorKind::UndefinedError)),
+                [value, rest @ ..] if is_null(value) => {
+                    let mut args = vec![Value::from(())];
+                    args.extend_from_slice(rest);
+                    filter.call(state, &args)
+                }
+                args => filter.call(state, args),
             }
         });
     }
-    let format = Value::from_function(filters::format);
-    engine.add_filter("format", move |state: &mut State, args: Rest<Value>| -> Result<Value, Error> {
-        if args.iter().any(Value::is_none) { Ok(Value::from(())) } else { format.call(state, &args) }
-    });
-    let join = Value::from_function(filters::join);
-    engine.add_filter("join", move |state: &mut State, args: Rest<Value>| -> Result<Value, Error> {
-        let mut args = args.0;
-        if let Some(list) = args.first_mut() {
-            if list.is_none() {
-                return Ok(Value::from(()));
-            }
-            if list.kind() == ValueKind::Seq {
-                *list = list.try_iter()?.filter(|item| !item.is_none()).collect();
-            }
-        }
-        join.call(state, &args)
-    });
-    for name in ["default", "d"] {
-        let default = Value::from_function(filters::default);
+    let without_nulls = [
+        ("join", Value::from_function(filters::join)),
+        ("min", Value::from_function(filters::min)),
+        ("max", Value::from_function(filters::max)),
+        ("sum", Value::from_function(filters::sum)),
+    ];
+    for (name, filter) in without_nulls {
         engine.add_filter(name, move |state: &mut State, args: Rest<Value>| -> Result<Value, Error> {
             let mut args = args.0;
-            if let Some(value) = args.first_mut()
-                && value.is_none()
-            {
-                *value = Value::UNDEFINED;
+            if let Some(list) = args.first_mut() {
+                if is_null(list) {
+                    return Err(Error::from(ErrorKind::UndefinedError));
+                }
+                if list.kind() == ValueKind::Seq {
+                    *list = list.try_iter()?.filter(|item| !is_null(item)).collect();
+                }
             }
-            default.call(state, &args)
+            filter.call(state, &args)
         });
     }
-    engine
 }
 
 /// A checked expression as the mapping keeps it.
@@ -114,6 +117,8 @@ pub(super) struct Source {
     lone: Option<String>,
     /// The names it uses, as written.
     pub(super) names: Vec<String>,
+    /// The same with the parts of values that are named: `address.city`.
+    pub(super) paths: Vec<String>,
 }
 
 impl Source {
@@ -123,17 +128,22 @@ impl Source {
     /// Everything that is wrong with it, in words.
     pub(super) fn check(template: &str) -> Result<Self, Vec<String>> {
         let engine = engine();
-        let Scan { lone, filters, tests, problems } = scan::scan(template);
-        let mut source = Self { template: template.to_owned(), lone, names: Vec::new() };
-        let mut names: Vec<String> = match source.compile(&engine) {
-            Ok(compiled) => compiled.names().into_iter().collect(),
-            Err(error) => {
-                let detail = error.detail().map(str::to_owned).unwrap_or_else(|| error.kind().to_string());
-                return Err(vec![format!("the expression is not valid Jinja: {detail}")]);
-            }
+        let Scan { lone, filters, tests, for_names, problems } = scan::scan(template);
+        let part = |template: String, lone| Self { template, lone, names: Vec::new(), paths: Vec::new() };
+        let named = if lone.is_some() { part(String::new(), Some(for_names)) } else { part(for_names, None) };
+        let mut source = part(template.to_owned(), lone);
+        let compiled = source.compile(&engine).and_then(|_| named.compile(&engine)).map_err(|error| {
+            let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+            vec![format!("the expression is not valid Jinja: {detail}")]
+        })?;
+        let globals: HashSet<&str> = engine.globals().map(|(name, _)| name).collect();
+        let names = |nested| {
+            let mut names: Vec<String> = compiled.names(nested).into_iter().collect();
+            names.retain(|name| !globals.contains(name.as_str()));
+            names.sort();
+            names
         };
-        names.retain(|name| !engine.globals().any(|(global, _)| global == name));
-        names.sort();
+        (source.names, source.paths) = (names(false), names(true));
         let known = |expression: &str, name: &str| {
             engine
                 .compile_expression(expression)
@@ -147,7 +157,6 @@ impl Source {
         problems.extend(
             tests.iter().filter(|name| !known("name is test", name)).map(|name| format!("there is no test `{name}`")),
         );
-        source.names = names;
         if problems.is_empty() { Ok(source) } else { Err(problems) }
     }
 
@@ -172,47 +181,43 @@ pub(super) enum Compiled<'e, 's> {
 }
 
 impl Compiled<'_, '_> {
-    fn names(&self) -> std::collections::HashSet<String> {
+    fn names(&self, nested: bool) -> HashSet<String> {
         match self {
-            Self::Value(expression) => expression.undeclared_variables(false),
-            Self::Text(template) => template.undeclared_variables(false),
+            Self::Value(expression) => expression.undeclared_variables(nested),
+            Self::Text(template) => template.undeclared_variables(nested),
         }
     }
 
     /// Evaluates it over a row's values by name.
     ///
     /// # Errors
-    /// [`Refusal`] if it can't be worked out although no column it names is null.
+    /// [`Refusal`] if it can't be worked out, and no null is to blame.
     pub(super) fn evaluate(&self, row: usize, columns: &[(&str, &Cells)]) -> Result<Cell<'static>, Refusal> {
         let mut any_null = false;
         let mut context = Vec::with_capacity(columns.len());
         for (name, cells) in columns {
-            let cell = cells.at(row);
-            any_null |= matches!(cell, Cell::Null);
-            context.push((*name, jinja_value(&cell)?));
+            context.push((*name, jinja_value(&cells.at(row), &mut any_null)?));
         }
         let context = Value::from_pairs(context);
         let result = match self {
-            Self::Value(expression) => expression.eval(context).map_err(|error| refusal(&error)).and_then(|value| cell_of(&value)),
-            Self::Text(template) => template.render(context).map_err(|error| refusal(&error)).map(|text| {
-                if text.trim().is_empty() { Cell::Null } else { Cell::Text(Cow::Owned(text)) }
-            }),
+            Self::Value(expression) => expression.eval(context),
+            Self::Text(template) => template.render(context).map(Value::from),
         };
         match result {
-            Err(_) if any_null => Ok(Cell::Null),
-            result => result,
+            Ok(value) => cell_of(&value),
+            Err(error) if any_null || error.kind() == ErrorKind::UndefinedError => Ok(Cell::Null),
+            Err(_) => Err(FAILED),
         }
     }
 }
 
-fn refusal(error: &Error) -> Refusal {
-    if error.kind() == ErrorKind::UndefinedError { UNDEFINED } else { FAILED }
-}
-
 /// A column's value as Jinja sees it.
-fn jinja_value(cell: &Cell<'_>) -> Result<Value, Refusal> {
+fn jinja_value(cell: &Cell<'_>, any_null: &mut bool) -> Result<Value, Refusal> {
     Ok(match cell {
-        Cell::Null => Value::from(()),
+        Cell::Null => {
+            *any_null = true;
+            Value::UNDEFINED
+        }
         Cell::Bool(value) => Value::from(*value),
         Cell::Int(value) => i64::try_from(*value).map_or_else(|_| Value::from(*value), Value::from),
         Cell::Float32(value) => Value::from(widened(*value)),
@@ -230,13 +235,14 @@ fn jinja_value(cell: &Cell<'_>) -> Result<Value, Refusal> {
             Value::from(text)
         }
         Cell::List(items, rows) => {
-            let items: Result<Vec<Value>, Refusal> = rows.clone().map(|row| jinja_value(&items.at(row))).collect();
-            Value::from(items?)
+            let values: Result<Vec<Value>, Refusal> =
+                rows.clone().map(|row| jinja_value(&items.at(row), any_null)).collect();
+            Value::from(values?)
         }
         Cell::Struct(fields, row) => {
             let mut pairs = Vec::with_capacity(fields.len());
             for field in *fields {
-                pairs.push((field.name.clone(), jinja_value(&field.cells.at(*row))?));
+                pairs.push((field.name.clone(), jinja_value(&field.cells.at(*row), any_null)?));
             }
             Value::from_pairs(pairs)
         }
@@ -245,7 +251,7 @@ fn jinja_value(cell: &Cell<'_>) -> Result<Value, Refusal> {
             for row in rows.clone() {
                 let mut key = String::new();
                 push_plain(&mut key, &keys.at(row));
-                pairs.push((key, jinja_value(&values.at(row))?));
+                pairs.push((key, jinja_value(&values.at(row), any_null)?));
             }
             Value::from_pairs(pairs)
         }
@@ -270,8 +276,7 @@ fn decimal_value(text: &str) -> Result<Value, Refusal> {
 /// What an expression gave.
 fn cell_of(value: &Value) -> Result<Cell<'static>, Refusal> {
     Ok(match value.kind() {
-        ValueKind::None => Cell::Null,
-        ValueKind::Undefined => return Err(UNDEFINED),
+        ValueKind::None | ValueKind::Undefined => Cell::Null,
         ValueKind::Bool => Cell::Bool(value.is_true()),
         ValueKind::Number if value.is_integer() => {
             i128::try_from(value.clone()).map_or_else(|_| Cell::Number(value.to_string()), Cell::Int)
@@ -279,10 +284,51 @@ fn cell_of(value: &Value) -> Result<Cell<'static>, Refusal> {
         ValueKind::Number => Cell::Float(f64::try_from(value.clone()).map_err(|_| FAILED)?),
         ValueKind::String => Cell::Text(Cow::Owned(value.as_str().unwrap_or_default().to_owned())),
         ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => {
-            Cell::Json(serde_json::to_string(value).map_err(|_| FAILED)?)
+            let mut json = String::new();
+            push_result(&mut json, value, 0)?;
+            Cell::Json(json)
         }
         ValueKind::Bytes | ValueKind::Plain | ValueKind::Invalid => return Err(FAILED),
         // The list of kinds may grow.
         _ => return Err(FAILED),
     })
+}
+
+/// How deep lists and maps of a result may be nested.
+const DEEPEST: usize = 100;
+
+/// Appends a result as JSON.
+fn push_result(out: &mut String, value: &Value, depth: usize) -> Result<(), Refusal> {
+    let items = |value: &Value| value.try_iter().map_err(|_| FAILED);
+    if depth > DEEPEST {
+        return Err(FAILED);
+    }
+    if value.kind() == ValueKind::Map {
+        out.push('{');
+        for (index, name) in items(value)?.enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            match name.as_str() {
+                Some(name) => out.push_str(&key_of(name)),
+                None => out.push_str(&key_of(&name.to_string())),
+            }
+            push_result(out, &value.get_item(&name).map_err(|_| FAILED)?, depth + 1)?;
+        }
+        out.push('}');
+    } else if matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        out.push('[');
+        for (index, item) in items(value)?.enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            push_result(out, &item, depth + 1)?;
+        }
+        out.push(']');
+    } else if let Some(text) = value.as_str() {
+        push_text(out, text);
+    } else {
+        push_json(out, &cell_of(value)?);
+    }
+    Ok(())
 }

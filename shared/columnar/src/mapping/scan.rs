@@ -9,6 +9,9 @@ pub(super) struct Scan {
     pub(super) filters: Vec<String>,
     /// Names of tests.
     pub(super) tests: Vec<String>,
+    /// The expression or template with its slices spelt otherwise, for finding the names it uses: Jinja's own search
+    /// passes over what is sliced (minijinja 3.1, `find_undeclared`).
+    pub(super) for_names: String,
     /// What would do harm unseen.
     pub(super) problems: Vec<String>,
 }
@@ -28,7 +31,9 @@ pub(super) fn scan(template: &str) -> Scan {
     let mut rest = trimmed;
     while let Some(start) = rest.find('{') {
         let (lead, tail) = rest.split_at(start);
+        scan.for_names.push_str(lead);
         let Some(kind) = tail.chars().nth(1).filter(|kind| matches!(kind, '{' | '%' | '#')) else {
+            scan.for_names.push('{');
             rest = tail.get(1..).unwrap_or_default();
             continue;
         };
@@ -43,16 +48,74 @@ pub(super) fn scan(template: &str) -> Scan {
         if closed && kind == '{' && lead.is_empty() && after.is_empty() && rest.len() == trimmed.len() {
             let expression = inside.get(..length).unwrap_or_default();
             let expression = expression.strip_prefix(['-', '+']).unwrap_or(expression);
-            scan.lone = Some(expression.strip_suffix(['-', '+']).unwrap_or(expression).trim().to_owned());
+            let expression = expression.strip_suffix(['-', '+']).unwrap_or(expression).trim().to_owned();
+            scan.for_names = without_slices(&expression);
+            scan.lone = Some(expression);
+        } else {
+            scan.for_names.push_str(tail.get(..2).unwrap_or_default());
+            scan.for_names.push_str(&without_slices(inside.get(..length).unwrap_or_default()));
+            scan.for_names.push_str(inside.get(length..inside.len() - after.len()).unwrap_or_default());
         }
         scan.look(&tokens);
         rest = after;
     }
+    scan.for_names.push_str(rest);
     scan
+}
+
+/// Code whose slices (`a[b:c]`) have become subscripts that name the same things (`a[b~0~c]`).
+fn without_slices(code: &str) -> String {
+    let mut out = String::with_capacity(code.len() + 8);
+    let mut open = Vec::new();
+    let mut characters = code.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' | '\'' => {
+                out.push(character);
+                out.push_str(&string_rest(&mut characters, character));
+                continue;
+            }
+            '[' | '{' | '(' => open.push(character),
+            ']' | '}' | ')' => {
+                open.pop();
+            }
+            ':' if open.last() == Some(&'[') => {
+                out.push_str(if out.trim_end().ends_with('[') { "0~0" } else { "~0" });
+                let next = characters.as_str().trim_start().chars().next();
+                if !matches!(next, Some(']' | ':')) {
+                    out.push('~');
+                }
+                continue;
+            }
+            _ => {}
+        }
+        out.push(character);
+    }
+    out
+}
+
+/// The rest of a quoted text with its closing quote.
+fn string_rest(characters: &mut std::str::Chars<'_>, quote: char) -> String {
+    let mut rest = String::new();
+    while let Some(next) = characters.next() {
+        rest.push(next);
+        if next == '\\' {
+            rest.extend(characters.next());
+        } else if next == quote {
+            break;
+        }
+    }
+    rest
 }
 
 impl Scan {
     fn look(&mut self, tokens: &[Token]) {
+        if let [Token::Word(set), Token::Word(name), value @ ..] = tokens.strip_prefix(&[Token::Sign('-')]).unwrap_or(tokens)
+            && set == "set"
+            && value.contains(&Token::Word(name.clone()))
+        {
+            self.problems.push(format!("`set {name}` uses its own name: give the result another one"));
+        }
         let mut before: Option<&Token> = None;
         for (index, token) in tokens.iter().enumerate() {
             let following = |ahead: usize| tokens.get(index + ahead);
@@ -70,10 +133,11 @@ impl Scan {
                 {
                     self.problems.push(format!("values have no method `{name}()`: use a filter, such as `| {name}`"));
                 }
-                (_, Token::Sign('~')) => self.problems.push(
-                    "`~` would write a null as the word None: write `{{ a }} {{ b }}` or `{{ [a, b] | join(' ') }}`, which leave nulls out"
-                        .to_owned(),
-                ),
+                (Some(Token::Sign('=')), Token::Word(none))
+                    if matches!(none.as_str(), "none" | "None") && matches!(object, Some(Token::Sign('=' | '!'))) =>
+                {
+                    self.problems.push("nothing compares with none: write `is none` or `is not none`".to_owned());
+                }
                 (_, Token::Word(_) | Token::Text | Token::Sign(_)) => {}
             }
             before = Some(token);
@@ -148,15 +212,34 @@ mod tests {
     }
 
     #[test]
+    fn slices_are_spelt_otherwise() {
+        let cases = [
+            ("{{ a[:4] }}", "a[0~0~4]"),
+            ("{{ a[b:] }}", "a[b~0]"),
+            ("{{ a[b:c:d] }}", "a[b~0~c~0~d]"),
+            ("{{ a[::-1] }}", "a[0~0~0~-1]"),
+            ("{{ a[ : ] }}", "a[ 0~0 ]"),
+            ("{{ {'x:': a[':'], 'y': b[{'k': 1}['k']:]} }}", "{'x:': a[':'], 'y': b[{'k': 1}['k']~0]}"),
+            ("it's {{ a[:2] }} {x: [1:2]} {# it's #}{% if b[1:] %}", "it's {{ a[0~0~2] }} {x: [1:2]} {% if b[1~0] %}"),
+        ];
+        for (template, expected) in cases {
+            assert_eq!(scan(template).for_names, expected, "{template}");
+        }
+    }
+
+    #[test]
     fn filters_tests_and_traps_are_seen() {
-        let seen = scan("{{ a | trim|lower }} | x ~ {% if b is not none and c is defined %}{{ 'a | b ~' }}{% endif %}");
+        let seen = scan("{{ a | trim|lower }} | x == none {% if b is not none and c is defined %}{{ 'a | b == none' }}{% endif %}");
         assert_eq!(seen.filters, ["trim", "lower"]);
         assert_eq!(seen.tests, ["none", "defined"]);
         assert!(seen.problems.is_empty());
-        assert_eq!(scan("{{ a ~ b }}").problems.len(), 1);
+        assert_eq!(scan("{{ 1 if a == none else 2 if b != None else 3 }}").problems.len(), 2);
+        assert_eq!(scan("{{ a | int(default=none) }}").problems.len(), 0);
         assert_eq!(scan("{{ a.strip() }}").problems.len(), 1);
         assert_eq!(scan("{{ a.b }}{{ (a.b) }}").problems.len(), 0);
         assert_eq!(scan("{% for x in a %}{{ loop.cycle('a') }}{% endfor %}").problems.len(), 0);
+        assert_eq!(scan("{% set a = b | trim %}{{ a }}").problems.len(), 0);
+        assert_eq!(scan("{%- set a = a | trim %}{{ a }}").problems.len(), 1);
         for broken in ["{{ a", "{%", "{{", "{# ", "{{ 'x", "}}", "{{ 'x\\"] {
             scan(broken);
         }

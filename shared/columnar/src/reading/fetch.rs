@@ -54,7 +54,7 @@ fn runs(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     for range in sorted {
         match runs.last_mut() {
             Some(last) if range.start <= last.end.saturating_add(NEAR_BYTES) => {
-                last.end = last.end.max(range.end)
+                last.end = last.end.max(range.end);
             }
             Some(_) | None => runs.push(range),
         }
@@ -117,12 +117,13 @@ mod tests {
         let ranges = [20 * MB..30 * MB, 0..10, 5 * MB..5 * MB + 7, 500..900, 5 * MB..5 * MB];
         let fetched = block_on(fetch(objects.as_ref(), &file, &ranges)).unwrap();
         for (range, bytes) in ranges.iter().zip(fetched) {
-            assert_eq!(bytes, body[range.start as usize..range.end as usize], "{range:?}");
+            let expected = body.iter().enumerate().filter(|(at, _)| range.contains(&(*at as u64)));
+            assert!(expected.map(|(_, byte)| byte).eq(bytes.iter()), "{range:?}");
         }
         let reads: Vec<Range<u64>> = objects.take_reads().into_iter().map(|(_, range)| range).collect();
         assert_eq!(reads, [0..900, 5 * MB..5 * MB + 7, 20 * MB..28 * MB, 28 * MB..30 * MB]);
 
-        let outside = block_on(fetch(objects.as_ref(), &file, &[0..31 * MB]));
+        let outside = block_on(fetch(objects.as_ref(), &file, std::slice::from_ref(&(0..31 * MB))));
         assert!(matches!(outside, Err(UnloadError::Corrupt { .. })));
     }
 }

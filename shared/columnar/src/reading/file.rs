@@ -102,9 +102,13 @@ fn next_batch(
     reader: &mut ParquetRecordBatchReader,
 ) -> Result<Option<RecordBatch>, UnloadError> {
     decoded(&file.key, || {
-        reader.next().transpose().map_err(|error| match error {
-            ArrowError::ParquetError(why) => ParquetError::General(why),
-            other => ParquetError::External(Box::new(other)),
+        reader.next().transpose().map_err(|error| {
+            // Any other complaint may quote a value: it goes on as one whose text is not shown.
+            if let ArrowError::ParquetError(why) = error {
+                ParquetError::General(why)
+            } else {
+                ParquetError::External(Box::new(error))
+            }
         })
     })
 }

@@ -169,4 +169,4 @@ impl<'a> From<(&'a Key, u64, Place)> for SnapshotRow<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

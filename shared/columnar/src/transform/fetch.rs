@@ -35,7 +35,9 @@ pub(super) async fn fetch(
         .map_err(TransformError::Unload)?;
     let columns: Vec<Column> =
         plan.columns.iter().filter(|column| names.contains(&column.name.to_lowercase())).cloned().collect();
-    let reads = wanted.iter().map(|(split, rows)| one_split(from, &columns, naive, *split, rows));
+    // Collected first: a stream over a borrowing closure makes a future that the compiler can't prove to be Send.
+    let reads: Vec<_> =
+        wanted.iter().map(|(split, rows)| one_split(from, &columns, naive, *split, rows)).collect();
     let placed: Vec<Vec<PlacedRows>> = stream::iter(reads).buffered(SPLITS_AT_ONCE).try_collect().await?;
     Ok(placed.into_iter().flatten().collect())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use parquet::arrow::parquet_to_arrow_schema;
 use parquet::basic::{ConvertedType, LogicalType, Type as PhysicalType};
 use parquet::errors::ParquetError;
@@ -91,54 +91,61 @@ impl Leaves<'_> {
     }
 
     fn read(&mut self, field: &Field) -> Result<Reading, ParquetError> {
-        match field.data_type() {
-            DataType::List(element) => {
-                let read = self.read(element)?;
-                Ok(Reading {
-                    data_type: DataType::List(with_type(element, read.data_type)),
-                    kind: read.kind.map(|kind| ColumnType::List(Box::new(kind))),
-                    int96: false,
-                })
-            }
-            DataType::Struct(fields) => {
-                let mut types = Vec::with_capacity(fields.len());
-                let mut kinds = Some(Vec::with_capacity(fields.len()));
-                for field in fields {
-                    let read = self.read(field)?;
-                    types.push(with_type(field, read.data_type));
-                    kinds = kinds.zip(read.kind).map(|(mut kinds, kind)| {
-                        kinds.push((field.name().clone(), kind));
-                        kinds
-                    });
-                }
-                Ok(Reading {
-                    data_type: DataType::Struct(types.into()),
-                    kind: kinds.map(ColumnType::Struct),
-                    int96: false,
-                })
-            }
-            DataType::Map(entries, sorted) => {
-                let read = self.read(entries)?;
-                let value = match read.kind {
-                    Some(ColumnType::Struct(fields)) => match <[_; 2]>::try_from(fields) {
-                        Ok([(_, ColumnType::Text), (_, value)]) => Some(value),
-                        Ok(_) | Err(_) => None,
-                    },
-                    Some(_) | None => None,
-                };
-                Ok(Reading {
-                    data_type: DataType::Map(with_type(entries, read.data_type), *sorted),
-                    kind: value.map(|kind| ColumnType::Map(Box::new(kind))),
-                    int96: false,
-                })
-            }
-            data_type => {
-                let leaf = self.leaf()?;
-                let int96 = leaf.physical_type() == PhysicalType::INT96;
-                let (data_type, kind) = leaf_type(data_type, &leaf);
-                Ok(Reading { data_type, kind, int96 })
-            }
+        // Parquet has no other types with children.
+        if let DataType::List(element) = field.data_type() {
+            return self.list(element);
         }
+        if let DataType::Struct(fields) = field.data_type() {
+            return self.structure(fields);
+        }
+        if let DataType::Map(entries, sorted) = field.data_type() {
+            return self.map(entries, *sorted);
+        }
+        let leaf = self.leaf()?;
+        let int96 = leaf.physical_type() == PhysicalType::INT96;
+        let (data_type, kind) = leaf_type(field.data_type(), &leaf);
+        Ok(Reading { data_type, kind, int96 })
+    }
+
+    fn list(&mut self, element: &FieldRef) -> Result<Reading, ParquetError> {
+        let read = self.read(element)?;
+        let data_type = DataType::List(with_type(element, read.data_type));
+        let kind = read.kind.map(|kind| ColumnType::List(Box::new(kind)));
+        Ok(Reading { data_type, kind, int96: false })
+    }
+
+    fn structure(&mut self, fields: &Fields) -> Result<Reading, ParquetError> {
+        let mut types = Vec::with_capacity(fields.len());
+        let mut kinds = Some(Vec::with_capacity(fields.len()));
+        for field in fields {
+            let read = self.read(field)?;
+            types.push(with_type(field, read.data_type));
+            kinds = kinds.zip(read.kind).map(|(mut kinds, kind)| {
+                kinds.push((field.name().clone(), kind));
+                kinds
+            });
+        }
+        Ok(Reading {
+            data_type: DataType::Struct(types.into()),
+            kind: kinds.map(ColumnType::Struct),
+            int96: false,
+        })
+    }
+
+    fn map(&mut self, entries: &FieldRef, sorted: bool) -> Result<Reading, ParquetError> {
+        let read = self.read(entries)?;
+        let value = match read.kind {
+            Some(ColumnType::Struct(fields)) => match <[_; 2]>::try_from(fields) {
+                Ok([(_, ColumnType::Text), (_, value)]) => Some(value),
+                Ok(_) | Err(_) => None,
+            },
+            Some(_) | None => None,
+        };
+        Ok(Reading {
+            data_type: DataType::Map(with_type(entries, read.data_type), sorted),
+            kind: value.map(|kind| ColumnType::Map(Box::new(kind))),
+            int96: false,
+        })
     }
 }
 

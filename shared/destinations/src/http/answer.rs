@@ -159,7 +159,8 @@ impl CompiledAnswer {
         for pointer in &error.code.0 {
             code.push(shape.single(&fill(pointer)?));
         }
-        let message = error.message.as_ref().map(&mut *fill).transpose()?.map(|pointer| shape.single(&pointer));
+        let message =
+            error.message.as_ref().map(&mut *fill).transpose()?.map(|pointer| shape.single(&pointer));
         let proof = match &answer.proof {
             Some(test) => Some(Condition { at: shape.single(&fill(&test.at)?), is: test.is.clone() }),
             None => None,
@@ -179,7 +180,11 @@ impl CompiledAnswer {
     }
 
     /// What a request that failed as a whole says: the code that means something, or the first, and the words.
-    pub(super) fn whole_refusal(&self, extracted: Option<&Extracted<'_>>, status: u16) -> (Option<String>, Refusal) {
+    pub(super) fn whole_refusal(
+        &self,
+        extracted: Option<&Extracted<'_>>,
+        status: u16,
+    ) -> (Option<String>, Refusal) {
         let codes: Vec<String> = extracted
             .into_iter()
             .flat_map(|extracted| self.code.iter().filter_map(|place| extracted.get(*place)?.text()))
@@ -192,15 +197,23 @@ impl CompiledAnswer {
             Some(message) => cut(&message, MESSAGE_CHARS),
             None => format!("the destination answered with status {status}"),
         };
-        let refusal = Refusal { code: code.clone().unwrap_or_else(|| format!("http_{status}")), message, field: None };
+        let refusal =
+            Refusal { code: code.clone().unwrap_or_else(|| format!("http_{status}")), message, field: None };
         (code, refusal)
     }
 }
 
 impl ListRule {
     /// What an element says of a row that was not accepted.
-    pub(super) fn refusal(&self, list: &FoundList<'_>, element: usize, status: u16, meanings: &Meanings) -> Refusal {
-        let text = |slot: usize, chars| list.get(element, slot).and_then(Found::text).map(|text| cut(&text, chars));
+    pub(super) fn refusal(
+        &self,
+        list: &FoundList<'_>,
+        element: usize,
+        status: u16,
+        meanings: &Meanings,
+    ) -> Refusal {
+        let text =
+            |slot: usize, chars| list.get(element, slot).and_then(Found::text).map(|text| cut(&text, chars));
         let codes: Vec<String> = self.code.iter().filter_map(|slot| text(*slot, CODE_CHARS)).collect();
         let known = codes.iter().find(|code| meanings.of_code(code).is_some());
         let code = known.or(codes.first()).cloned().or_else(|| self.fixed_code.clone());
@@ -273,7 +286,12 @@ fn code_slots(codes: &Codes, list: usize, shape: &mut Shape, fill: Fill<'_>) -> 
     Ok(slots)
 }
 
-fn slot(pointer: Option<&Pointer>, list: usize, shape: &mut Shape, fill: Fill<'_>) -> Result<Option<usize>, String> {
+fn slot(
+    pointer: Option<&Pointer>,
+    list: usize,
+    shape: &mut Shape,
+    fill: Fill<'_>,
+) -> Result<Option<usize>, String> {
     let Some(pointer) = pointer else { return Ok(None) };
     Ok(Some(shape.in_list(list, &fill(pointer)?)))
 }

@@ -158,7 +158,13 @@ impl Delivery<'_> {
     }
 
     /// The same batch again, or its attempts are used up.
-    fn unavailable(&self, mut batch: Batch, after: Option<Duration>, why: String, sent_at: Timestamp) -> Report {
+    fn unavailable(
+        &self,
+        mut batch: Batch,
+        after: Option<Duration>,
+        why: String,
+        sent_at: Timestamp,
+    ) -> Report {
         let signal = |exhausted| Signal::Unavailable { after, why, lost: false, exhausted };
         if batch.attempts >= ATTEMPTS {
             return Report { settled: 0, again: Vec::new(), signal: signal(Some(batch)), sent_at };
@@ -210,7 +216,8 @@ impl Delivery<'_> {
                 }
             }
             Decoded::QuotaExhausted => {
-                let message = format!("the quota of {} is used up: redrive when there is more", destination.name);
+                let message =
+                    format!("the quota of {} is used up: redrive when there is more", destination.name);
                 Ok(fails(batch, Failure::new(FailureName::DestinationQuotaExhausted, message), sent_at))
             }
             Decoded::Refused => {
@@ -224,7 +231,11 @@ impl Delivery<'_> {
                 let why = format!("status {}", answer.status);
                 if compiled.repeat == Repeat::Unsafe && compiled.idempotency_key.is_none() {
                     let settled = self.record_all(rows, &Outcome::Unknown { why: why.clone() }).await?;
-                    return report(settled, Vec::new(), Signal::Unavailable { after, why, lost: true, exhausted: None });
+                    return report(
+                        settled,
+                        Vec::new(),
+                        Signal::Unavailable { after, why, lost: true, exhausted: None },
+                    );
                 }
                 batch.attempts += 1;
                 batch.doubtful = true;
@@ -292,7 +303,11 @@ impl Delivery<'_> {
     }
 
     fn bytes_of(&self, positions: &[usize], compiled: &CompiledOperation) -> usize {
-        positions.iter().filter_map(|position| self.operations.get(*position)).map(|row| compiled.size_of(row)).sum()
+        positions
+            .iter()
+            .filter_map(|position| self.operations.get(*position))
+            .map(|row| compiled.size_of(row))
+            .sum()
     }
 
     async fn record_all(&self, rows: &[&Operation], outcome: &Outcome) -> Result<usize, Failure> {

@@ -84,7 +84,9 @@ impl SignIn {
                 self.connector,
                 reference.describe()
             ),
-            None => format!("{} asks for a credential: name one under auth in the connection", self.connector),
+            None => {
+                format!("{} asks for a credential: name one under auth in the connection", self.connector)
+            }
         };
         Failure::new(FailureName::DestinationUnauthorized, message)
     }
@@ -110,7 +112,9 @@ impl SignIn {
 fn malformed(auth: &Auth, reference: &SecretRef) -> Failure {
     let form = match auth {
         Auth::Basic(_) => "JSON with username and password, or username:password",
-        Auth::None | Auth::Bearer(_) | Auth::Header(_) | Auth::Password(_) => "the token, or JSON with a member token",
+        Auth::None | Auth::Bearer(_) | Auth::Header(_) | Auth::Password(_) => {
+            "the token, or JSON with a member token"
+        }
     };
     Failure::new(
         FailureName::DestinationUnauthorized,
@@ -134,10 +138,16 @@ fn header(auth: &Auth, secret: &Secret) -> Option<(HeaderName, HeaderValue)> {
     let text = secret.expose().trim();
     let is_json = text.starts_with('{');
     let token = || {
-        if is_json { serde_json::from_str::<Token>(text).ok().map(|it| it.token) } else { Some(text.to_owned()) }
+        if is_json {
+            serde_json::from_str::<Token>(text).ok().map(|it| it.token)
+        } else {
+            Some(text.to_owned())
+        }
     };
     let (name, value) = match auth {
-        Auth::Bearer(_) => (reqwest::header::AUTHORIZATION, format!("Bearer {}", token().filter(|it| !it.is_empty())?)),
+        Auth::Bearer(_) => {
+            (reqwest::header::AUTHORIZATION, format!("Bearer {}", token().filter(|it| !it.is_empty())?))
+        }
         Auth::Header(header) => (HeaderName::try_from(header.name.as_str()).ok()?, token()?),
         Auth::Basic(_) => {
             let pair = if is_json {

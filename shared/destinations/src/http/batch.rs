@@ -70,7 +70,8 @@ impl Gatherer {
     pub(super) fn add(&mut self, position: usize, operation: &Operation, compiled: &CompiledOperation) {
         let bytes = compiled.size_of(operation);
         let batch = self.open.entry(compiled.kind).or_insert_with(|| Batch::new(compiled.kind));
-        let fits = batch.rows.len() < compiled.rows && batch.bytes + bytes + compiled.size_around() <= compiled.bytes;
+        let fits = batch.rows.len() < compiled.rows
+            && batch.bytes + bytes + compiled.size_around() <= compiled.bytes;
         if !fits && !batch.rows.is_empty() {
             self.full.push_back(std::mem::replace(batch, Batch::new(compiled.kind)));
         }

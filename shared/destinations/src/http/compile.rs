@@ -50,10 +50,14 @@ pub fn compile(
     };
     check_sign_in(definition, connector, &mut problems);
     let address = definition.address.trim_end_matches('/');
-    let is_address = reqwest::Url::parse(address)
-        .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.query().is_none() && url.fragment().is_none());
+    let is_address = reqwest::Url::parse(address).is_ok_and(|url| {
+        matches!(url.scheme(), "https" | "http") && url.query().is_none() && url.fragment().is_none()
+    });
     if !is_address {
-        problems.push(Problem::at("/connection/address", "the address must be a URL that begins with https:// or http://"));
+        problems.push(Problem::at(
+            "/connection/address",
+            "the address must be a URL that begins with https:// or http://",
+        ));
     }
     let mut compiled = BTreeMap::new();
     match connector.operations(&definition.sync.object) {
@@ -72,17 +76,23 @@ pub fn compile(
         }
     }
     if texts.wants_match_field && texts.match_field.is_none() {
-        let message = format!("{} identifies records by exactly one field: match must name one", connector.name);
+        let message =
+            format!("{} identifies records by exactly one field: match must name one", connector.name);
         problems.push(Problem::at("/sync/match", message));
     }
     if problems.is_empty() { Ok(compiled) } else { Err(problems) }
 }
 
-fn settings(definition: &ResolvedSync, connector: &HttpConnector, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+fn settings(
+    definition: &ResolvedSync,
+    connector: &HttpConnector,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, String> {
     let chosen = &definition.connection.settings;
     for name in chosen.keys().filter(|name| !connector.settings.contains_key(*name)) {
         let known: Vec<&str> = connector.settings.keys().map(String::as_str).collect();
-        let message = format!("the connector {} has no such setting; it has: {}", connector.name, known.join(", "));
+        let message =
+            format!("the connector {} has no such setting; it has: {}", connector.name, known.join(", "));
         problems.push(Problem::at(format!("/connection/settings/{}", pointer_part(name)), message));
     }
     let mut settings = BTreeMap::new();
@@ -113,7 +123,11 @@ fn check_sign_in(definition: &ResolvedSync, connector: &HttpConnector, problems:
     };
     let accepted = kind.is_some_and(|kind| connector.auth.is_empty() || connector.auth.contains(&kind));
     if !accepted {
-        let message = format!("the connector {} does not accept this way to sign in; it accepts: {}", connector.name, ways(connector));
+        let message = format!(
+            "the connector {} does not accept this way to sign in; it accepts: {}",
+            connector.name,
+            ways(connector)
+        );
         problems.push(Problem::at("/connection/auth", message));
     }
 }
@@ -160,7 +174,9 @@ impl Texts<'_> {
                         Filled::MatchValue
                     }
                     TextSlot::Id => Filled::Id,
-                    TextSlot::Setting(name) => Filled::Value(self.settings.get(name).cloned().unwrap_or_default()),
+                    TextSlot::Setting(name) => {
+                        Filled::Value(self.settings.get(name).cloned().unwrap_or_default())
+                    }
                 },
             });
         }
@@ -217,16 +233,17 @@ fn compile_operation(
     let body = operation.body.as_ref().map(|body| template(body, texts)).transpose()?;
     let rows = [connector.limits.rows_per_request, limits.rows_per_request];
     let rows = rows.into_iter().flatten().fold(operation.batch.rows, u32::min).max(1);
-    let in_body = |wanted: RowSlot| {
-        body.as_ref().is_some_and(|template| template.row.contains(&Segment::Slot(wanted)))
-    };
+    let in_body =
+        |wanted: RowSlot| body.as_ref().is_some_and(|template| template.row.contains(&Segment::Slot(wanted)));
     let answer = {
         let meanings = Meanings {
             statuses: connector.statuses.iter().chain(&operation.statuses).map(|(k, v)| (*k, *v)).collect(),
             codes: connector.codes.iter().map(|(code, meaning)| (code.clone(), *meaning)).collect(),
             row_in_path: url.iter().any(|part| matches!(part, UrlPart::MatchValue | UrlPart::Id)),
         };
-        CompiledAnswer::compile(&operation.answer, &connector.error, meanings, &mut |pointer| texts.pointer(pointer))?
+        CompiledAnswer::compile(&operation.answer, &connector.error, meanings, &mut |pointer| {
+            texts.pointer(pointer)
+        })?
     };
     Ok(CompiledOperation {
         kind,
@@ -259,7 +276,8 @@ fn headers(connector: &HttpConnector, has_body: bool, texts: &mut Texts<'_>) -> 
     }
     for (name, text) in &connector.headers {
         let value = texts.text(text)?;
-        let value = HeaderValue::try_from(value).map_err(|_| format!("the header {name} holds what no header may"))?;
+        let value = HeaderValue::try_from(value)
+            .map_err(|_| format!("the header {name} holds what no header may"))?;
         headers.insert(header_name(name)?, value);
     }
     Ok(headers)
@@ -278,10 +296,13 @@ fn template(body: &Value, texts: &mut Texts<'_>) -> Result<Template, String> {
         // Validation lets no slot stand outside of the element: what is before and after it is static.
         Some((from, to)) => {
             let part = |range: &[Segment]| -> Vec<u8> {
-                range.iter().flat_map(|segment| match segment {
-                    Segment::Static(bytes) => bytes.clone(),
-                    Segment::Slot(_) | Segment::Members { .. } => Vec::new(),
-                }).collect()
+                range
+                    .iter()
+                    .flat_map(|segment| match segment {
+                        Segment::Static(bytes) => bytes.clone(),
+                        Segment::Slot(_) | Segment::Members { .. } => Vec::new(),
+                    })
+                    .collect()
             };
             Template {
                 head: part(writer.done.get(..from).unwrap_or_default()),
@@ -314,7 +335,9 @@ impl Writer {
 
     fn value(&mut self, value: &Value, texts: &mut Texts<'_>) -> Result<(), String> {
         match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => self.open.extend_from_slice(value.to_string().as_bytes()),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {
+                self.open.extend_from_slice(value.to_string().as_bytes());
+            }
             Value::String(text) => match body_text(text)? {
                 BodyText::Text(text) => write_text(&mut self.open, &texts.text(text)?),
                 BodyText::Slot(RowSlot::MatchField) => write_text(&mut self.open, &texts.the_match_field()),
@@ -382,11 +405,15 @@ pub(super) fn limits(connection: &Limits, connector: &Limits) -> EffectiveLimits
         (connection.requests_per_minute.or(connector.requests_per_minute), 60),
         (connection.requests_per_day.or(connector.requests_per_day), 24 * 60 * 60),
     ];
-    let in_flight = connection.requests_in_flight.or(connector.requests_in_flight).unwrap_or(REQUESTS_IN_FLIGHT);
+    let in_flight =
+        connection.requests_in_flight.or(connector.requests_in_flight).unwrap_or(REQUESTS_IN_FLIGHT);
     let timeout = connection.answer_timeout_s.or(connector.answer_timeout_s).unwrap_or(ANSWER_TIMEOUT_S);
     EffectiveLimits {
         requests_in_flight: in_flight.max(1).try_into().unwrap_or(usize::MAX),
         answer_timeout: Duration::from_secs(u64::from(timeout)),
-        windows: windows.into_iter().filter_map(|(count, s)| Some((count?, Duration::from_secs(s)))).collect(),
+        windows: windows
+            .into_iter()
+            .filter_map(|(count, s)| Some((count?, Duration::from_secs(s))))
+            .collect(),
     }
 }

@@ -77,14 +77,17 @@ pub fn decode(
         let Some(extracted) = extracted else {
             return all(rows, &Verdict::Lost("the answer's body can't be read"));
         };
-        let proven = answer.proof.as_ref().is_none_or(|proof| proof.holds(extracted.get(proof.at)) == Some(true));
+        let proven =
+            answer.proof.as_ref().is_none_or(|proof| proof.holds(extracted.get(proof.at)) == Some(true));
         if proven {
             let verdicts = row_verdicts(operation, rows, status, &extracted, Lists::All);
             let unlisted = match answer.unlisted {
                 Unlisted::Accepted => Verdict::Done(accepted(operation, status, None)),
                 Unlisted::Unknown => Verdict::Lost("the answer does not name the row"),
             };
-            return Decoded::Rows(verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| unlisted.clone())).collect());
+            return Decoded::Rows(
+                verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| unlisted.clone())).collect(),
+            );
         }
         let (Some(code), refusal) = answer.whole_refusal(Some(&extracted), status) else {
             return all(rows, &Verdict::Lost("the answer's body does not tell of the rows"));
@@ -128,7 +131,9 @@ fn whole(
                         RefusedRest::Resend => Verdict::Resend,
                         RefusedRest::Accepted => Verdict::Done(accepted(operation, status, None)),
                     };
-                    return Decoded::Rows(named.into_iter().map(|it| it.unwrap_or_else(|| rest.clone())).collect());
+                    return Decoded::Rows(
+                        named.into_iter().map(|it| it.unwrap_or_else(|| rest.clone())).collect(),
+                    );
                 }
             }
             if rows.len() > 1 {
@@ -206,7 +211,9 @@ fn element_verdict(
     let is_accepted = match (rule.kind, &rule.accepted) {
         (ListKind::Errors, _) => false,
         (ListKind::Results, None) => true,
-        (ListKind::Results, Some(condition)) => condition.holds(list.get(element, condition.at)) == Some(true),
+        (ListKind::Results, Some(condition)) => {
+            condition.holds(list.get(element, condition.at)) == Some(true)
+        }
     };
     if is_accepted {
         let id = rule.id.and_then(|slot| list.get(element, slot)).and_then(Found::text);

@@ -25,7 +25,9 @@ pub(super) async fn deliver(destination: &HttpDestination, work: Work<'_>) -> Re
         destination,
         operations: &work.operations,
         witness: work.witness,
-        last_send: Timestamp(work.until.0.saturating_sub(i64::try_from(reserve.as_millis()).unwrap_or(i64::MAX))),
+        last_send: Timestamp(
+            work.until.0.saturating_sub(i64::try_from(reserve.as_millis()).unwrap_or(i64::MAX)),
+        ),
         until: work.until,
     };
     if destination.parts.clock.now() >= delivery.last_send {
@@ -175,7 +177,8 @@ impl<'a> Course<'a> {
                 self.asked_to_wait = true;
                 let mut pace = destination.pace();
                 let throttles = pace.throttled(now, sent_at);
-                let wait = after.unwrap_or_else(|| calm_down(throttles, &*parts.random).max(reset.unwrap_or_default()));
+                let wait = after
+                    .unwrap_or_else(|| calm_down(throttles, &*parts.random).max(reset.unwrap_or_default()));
                 pace.hold_until(now.plus(wait));
             }
             Signal::Unavailable { after, why, lost, exhausted } => {
@@ -237,7 +240,10 @@ impl<'a> Course<'a> {
             let rows: usize = self.set_aside.iter().map(|batch| batch.rows.len()).sum();
             return Err(Failure::new(
                 FailureName::DestinationUnavailable,
-                format!("{} took all operations but {rows}, on which it failed {ATTEMPTS} times", destination.name),
+                format!(
+                    "{} took all operations but {rows}, on which it failed {ATTEMPTS} times",
+                    destination.name
+                ),
             ));
         }
         if self.settled != self.delivery.operations.len() {

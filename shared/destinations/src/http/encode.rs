@@ -58,7 +58,10 @@ pub(super) enum Segment {
     Static(Vec<u8>),
     Slot(RowSlot),
     /// The members of a slot without their braces; after a comma if any members stand before and there are some.
-    Members { slot: RowSlot, comma: bool },
+    Members {
+        slot: RowSlot,
+        comma: bool,
+    },
 }
 
 /// How to get the match field's value out of a row's match object.
@@ -97,7 +100,9 @@ impl CompiledOperation {
         if self.needs_id && operation.id.is_none() {
             return Some(Outcome::rejected("id_unknown", "the record's id at the destination is not known"));
         }
-        if self.needs_match_value && self.match_field.value(operation).is_none_or(|value| matches!(value, "null" | "\"\"")) {
+        if self.needs_match_value
+            && self.match_field.value(operation).is_none_or(|value| matches!(value, "null" | "\"\""))
+        {
             return Some(Outcome::rejected("match_empty", "the match field is empty"));
         }
         if self.size_of(operation).saturating_add(self.size_around()) > self.bytes {
@@ -116,7 +121,9 @@ impl CompiledOperation {
             Segment::Slot(slot) | Segment::Members { slot, comma: _ } => match slot {
                 RowSlot::Record => operation.matched.get().len() + operation.fields.get().len() + 1,
                 RowSlot::Fields => operation.fields.get().len() + 1,
-                RowSlot::Match | RowSlot::MatchValue | RowSlot::MatchField => operation.matched.get().len() + 1,
+                RowSlot::Match | RowSlot::MatchValue | RowSlot::MatchField => {
+                    operation.matched.get().len() + 1
+                }
                 // Escaped, a byte takes six at most.
                 RowSlot::Id => operation.id.as_ref().map_or(4, |id| id.len() * 6 + 2),
                 RowSlot::Key => operation.key.get().len(),

@@ -167,11 +167,19 @@ impl Shape {
                 Some([]) => return Place::List(list),
                 Some([element, rest @ ..]) => {
                     if let Ok(element) = element.parse() {
-                        return Place::Element { list, element, slot: want(&mut shape.element, &mut shape.slots, rest) };
+                        return Place::Element {
+                            list,
+                            element,
+                            slot: want(&mut shape.element, &mut shape.slots, rest),
+                        };
                     }
                     // The list may also be an object that counts as a list of one.
                     let within = at.get(shape.at.len()..).unwrap_or_default();
-                    return Place::Element { list, element: 0, slot: want(&mut shape.element, &mut shape.slots, within) };
+                    return Place::Element {
+                        list,
+                        element: 0,
+                        slot: want(&mut shape.element, &mut shape.slots, within),
+                    };
                 }
                 None => {}
             }
@@ -184,10 +192,8 @@ impl Shape {
     /// # Errors
     /// It is not JSON to its end.
     pub(super) fn extract<'b>(&self, document: &'b [u8]) -> Result<Extracted<'b>, serde_json::Error> {
-        let mut found = Extracted {
-            singles: vec![None; self.slots],
-            lists: self.lists.iter().map(|_| None).collect(),
-        };
+        let mut found =
+            Extracted { singles: vec![None; self.slots], lists: self.lists.iter().map(|_| None).collect() };
         let mut deserializer = serde_json::Deserializer::from_slice(document);
         Walk { shape: self, node: &self.root, target: Target::Singles, found: &mut found }
             .deserialize(&mut deserializer)?;
@@ -249,7 +255,12 @@ impl<'s, 'b> Walk<'s, '_, 'b> {
         let cells = self.found.lists.get_mut(list)?.as_mut()?;
         cells.elements += 1;
         cells.values.resize(cells.elements * cells.slots, None);
-        Some(Walk { shape: self.shape, node: &shape.element, target: Target::List(list), found: &mut *self.found })
+        Some(Walk {
+            shape: self.shape,
+            node: &shape.element,
+            target: Target::List(list),
+            found: &mut *self.found,
+        })
     }
 
     fn members<A: MapAccess<'b>>(&mut self, map: &mut A) -> Result<(), A::Error> {

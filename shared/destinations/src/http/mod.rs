@@ -59,7 +59,8 @@ impl HttpDestination {
         parts: Parts,
         width: u32,
     ) -> Result<Self, Failure> {
-        let operations = compile::compile(definition, connector).map_err(|problems| invalid(definition, &problems))?;
+        let operations =
+            compile::compile(definition, connector).map_err(|problems| invalid(definition, &problems))?;
         let limits = compile::limits(&definition.connection.limits, &connector.limits);
         Ok(Self {
             name: connector.name.clone(),
@@ -82,7 +83,10 @@ impl HttpDestination {
         self.operations.get(&kind).ok_or_else(|| {
             Failure::new(
                 FailureName::InvariantBroken,
-                format!("the connector {} has no operation {kind:?} for this object, and was asked for one", self.name),
+                format!(
+                    "the connector {} has no operation {kind:?} for this object, and was asked for one",
+                    self.name
+                ),
             )
         })
     }

@@ -52,7 +52,10 @@ impl Window {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "microseconds since 1970 are exact in an f64 for another two centuries")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "microseconds since 1970 are exact in an f64 for another two centuries"
+)]
 fn micros(at: Timestamp) -> f64 {
     at.0 as f64 * 1_000.0
 }
@@ -165,7 +168,10 @@ mod tests {
     }
 
     fn most_within(sent: &[i64], period_ms: i64) -> usize {
-        (0..sent.len()).map(|n| sent[n..].iter().take_while(|at| **at < sent[n] + period_ms).count()).max().unwrap_or(0)
+        (0..sent.len())
+            .map(|n| sent[n..].iter().take_while(|at| **at < sent[n] + period_ms).count())
+            .max()
+            .unwrap_or(0)
     }
 
     proptest! {

@@ -25,7 +25,9 @@ pub(super) fn backoff(attempt: u32, random: &dyn Random) -> Duration {
 
 /// A wait after a "too many" that doesn't say how long: at least half of the bound, so that a whole account calms down.
 pub(super) fn calm_down(throttles: u32, random: &dyn Random) -> Duration {
-    let whole = Duration::from_secs(1).saturating_mul(1 << throttles.saturating_sub(1).min(6)).min(LONGEST_BACKOFF * 2);
+    let whole = Duration::from_secs(1)
+        .saturating_mul(1 << throttles.saturating_sub(1).min(6))
+        .min(LONGEST_BACKOFF * 2);
     let half = u64::try_from(whole.as_millis() / 2).unwrap_or(u64::MAX);
     Duration::from_millis(half + random.next() % half.saturating_add(1))
 }
@@ -53,7 +55,8 @@ fn http_date(text: &str) -> Option<Timestamp> {
 
 /// How long until the vendor's rate headers promise more requests; `None` if they don't say.
 pub(super) fn until_reset(names: &RateHeaders, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let number = |name: &Option<String>| header(headers, name.as_deref()?)?.parse::<f64>().ok().filter(|n| *n >= 0.0);
+    let number =
+        |name: &Option<String>| header(headers, name.as_deref()?)?.parse::<f64>().ok().filter(|n| *n >= 0.0);
     let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).ok().map(|wait| wait.min(LONGEST_WAIT));
     if let Some(after) = number(&names.reset_after_s) {
         return seconds(after);
@@ -68,7 +71,11 @@ pub(super) fn until_reset(names: &RateHeaders, headers: &HeaderMap, now: Timesta
 
 /// Whether the vendor's rate headers say that nothing is left.
 pub(super) fn nothing_left(names: &RateHeaders, headers: &HeaderMap) -> bool {
-    names.remaining.as_deref().and_then(|name| header(headers, name)).is_some_and(|left| left.parse() == Ok(0_i64))
+    names
+        .remaining
+        .as_deref()
+        .and_then(|name| header(headers, name))
+        .is_some_and(|left| left.parse() == Ok(0_i64))
 }
 
 #[cfg(test)]
@@ -88,7 +95,9 @@ mod tests {
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap()))
+            .map(|(name, value)| {
+                (HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap())
+            })
             .collect()
     }
 
@@ -110,7 +119,13 @@ mod tests {
             (vec![("retry-after", "7")], seconds(7)),
             (vec![("retry-after", " 0 ")], seconds(0)),
             (vec![("retry-after", "Thu, 01 Jan 2026 00:02:00 GMT")], seconds(120)),
-            (vec![("retry-after", "Thu, 01 Jan 2026 00:02:00 GMT"), ("date", "Thu, 01 Jan 2026 00:01:30 GMT")], seconds(30)),
+            (
+                vec![
+                    ("retry-after", "Thu, 01 Jan 2026 00:02:00 GMT"),
+                    ("date", "Thu, 01 Jan 2026 00:01:30 GMT"),
+                ],
+                seconds(30),
+            ),
             (vec![("retry-after", "Wed, 31 Dec 2025 00:00:00 GMT")], seconds(0)),
             (vec![("retry-after", "99999999999")], Some(LONGEST_WAIT)),
             (vec![("retry-after", "soon")], None),

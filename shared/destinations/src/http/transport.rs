@@ -116,11 +116,14 @@ impl ReqwestTransport {
     /// # Errors
     /// The TLS configuration was refused.
     pub fn new() -> Result<Self, ClientUnavailable> {
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| ClientUnavailable(Box::new(error)))?
-            .with_root_certificates(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<rustls::RootCertStore>())
-            .with_no_client_auth();
+        let tls =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| ClientUnavailable(Box::new(error)))?
+                .with_root_certificates(
+                    webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<rustls::RootCertStore>(),
+                )
+                .with_no_client_auth();
         reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .http1_only()

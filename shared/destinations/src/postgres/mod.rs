@@ -5,8 +5,8 @@
 //! halved until the rows at fault stand alone. Each statement is a transaction with a timeout, so that nothing is
 //! applied after the push's deadline.
 //!
-//! From operations to outcomes: [`values`] reads one operation, [`batch`] puts operations of one shape together,
-//! [`statement`] spells them in SQL, [`deliver`] sends them and [`errors`] says what an answer means.
+//! From operations to outcomes: `values` reads one operation against the `table`, `batch` puts operations of one shape
+//! together, `statement` spells them in SQL, the lanes of `deliver` send them, and `errors` says what an answer means.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;

@@ -44,7 +44,10 @@ impl Check<'_> {
         }
         for name in connector.settings.keys() {
             if !matches!(TextSlot::named(name), TextSlot::Setting(_)) || name.contains(['{', '}']) {
-                self.add(format!("/settings/{}", pointer_part(name)), "this name is taken by a placeholder of Penstock");
+                self.add(
+                    format!("/settings/{}", pointer_part(name)),
+                    "this name is taken by a placeholder of Penstock",
+                );
             }
         }
         for (name, text) in &connector.headers {
@@ -177,7 +180,10 @@ impl Check<'_> {
             self.pointer(&format!("{at}/at"), &errors.at);
             self.by(&format!("{at}/by"), &errors.by);
             if errors.by.contains(&By::Position) {
-                self.add(format!("{at}/by"), "a list of errors has no element for rows without one: position can't tell the row");
+                self.add(
+                    format!("{at}/by"),
+                    "a list of errors has no element for rows without one: position can't tell the row",
+                );
             }
             self.codes(&format!("{at}/code"), &errors.code);
             self.maybe_pointer(&format!("{at}/message"), errors.message.as_ref());
@@ -239,7 +245,10 @@ impl Check<'_> {
                 TextSlot::Object | TextSlot::MatchField => {}
                 TextSlot::MatchValue | TextSlot::Id => {
                     if rows == Rows::None {
-                        self.add(at, format!("{{{name}}} may stand in the path of a request of one row only"));
+                        self.add(
+                            at,
+                            format!("{{{name}}} may stand in the path of a request of one row only"),
+                        );
                     }
                 }
                 TextSlot::Setting(name) => {
@@ -293,17 +302,39 @@ mod tests {
         let upsert = |operation: Value| json!({"name": "crm", "objects": {"*": {"upsert": operation}}});
         for (file, pointers) in [
             (json!({"name": " ", "address": "crm", "objects": {}}), vec!["/name", "/address", "/objects"]),
-            (json!({"name": "crm", "settings": {"id": {}}, "objects": {"a/b": {}}}), vec!["/settings/id", "/objects/a~1b"]),
-            (upsert(json!({"method": "POST", "path": "x", "batch": {"rows": 2}})), vec!["/objects/*/upsert/path", "/objects/*/upsert/body"]),
-            (upsert(json!({"method": "POST", "path": "/{nope}", "body": "$nope"})), vec!["/objects/*/upsert/path", "/objects/*/upsert/body"]),
-            (upsert(json!({"method": "POST", "path": "/{id}", "batch": {"rows": 2}, "body": {"$each": "$record"}})), vec!["/objects/*/upsert/path"]),
             (
-                upsert(json!({"method": "POST", "path": "/", "batch": {"rows": 2}, "body": {"a": {"$each": "$record"}, "b": "$id", "c": {"$each": {"...": "$id"}}}})),
-                vec!["/objects/*/upsert/body/b", "/objects/*/upsert/body/c/$each/...", "/objects/*/upsert/body"],
+                json!({"name": "crm", "settings": {"id": {}}, "objects": {"a/b": {}}}),
+                vec!["/settings/id", "/objects/a~1b"],
             ),
             (
-                upsert(json!({"method": "GET", "path": "/", "body": {}, "statuses": {"700": "retry"}, "idempotency_key": "a b",
-                    "answer": {"errors": [{"at": "errors", "by": ["position"]}], "proof": {"at": "/ok", "is": [null]}}})),
+                upsert(json!({"method": "POST", "path": "x", "batch": {"rows": 2}})),
+                vec!["/objects/*/upsert/path", "/objects/*/upsert/body"],
+            ),
+            (
+                upsert(json!({"method": "POST", "path": "/{nope}", "body": "$nope"})),
+                vec!["/objects/*/upsert/path", "/objects/*/upsert/body"],
+            ),
+            (
+                upsert(
+                    json!({"method": "POST", "path": "/{id}", "batch": {"rows": 2}, "body": {"$each": "$record"}}),
+                ),
+                vec!["/objects/*/upsert/path"],
+            ),
+            (
+                upsert(
+                    json!({"method": "POST", "path": "/", "batch": {"rows": 2}, "body": {"a": {"$each": "$record"}, "b": "$id", "c": {"$each": {"...": "$id"}}}}),
+                ),
+                vec![
+                    "/objects/*/upsert/body/b",
+                    "/objects/*/upsert/body/c/$each/...",
+                    "/objects/*/upsert/body",
+                ],
+            ),
+            (
+                upsert(
+                    json!({"method": "GET", "path": "/", "body": {}, "statuses": {"700": "retry"}, "idempotency_key": "a b",
+                    "answer": {"errors": [{"at": "errors", "by": ["position"]}], "proof": {"at": "/ok", "is": [null]}}}),
+                ),
                 vec![
                     "/objects/*/upsert/body",
                     "/objects/*/upsert/idempotency_key",

@@ -244,7 +244,9 @@ impl HttpOperation {
     pub const fn repeat(&self, kind: OperationKind) -> Repeat {
         match (self.repeat, kind) {
             (Some(RepeatWord::Safe), _) => Repeat::Safe,
-            (Some(RepeatWord::Unsafe), _) | (None, OperationKind::Create | OperationKind::Append) => Repeat::Unsafe,
+            (Some(RepeatWord::Unsafe), _) | (None, OperationKind::Create | OperationKind::Append) => {
+                Repeat::Unsafe
+            }
             (
                 None,
                 OperationKind::Upsert

@@ -30,7 +30,9 @@ pub fn parse_text(text: &str) -> Result<Vec<TextPart>, String> {
                 loop {
                     match rest.next() {
                         Some('}') => break,
-                        Some('{') | None => return Err("a brace is opened and not closed; a literal one is doubled".into()),
+                        Some('{') | None => {
+                            return Err("a brace is opened and not closed; a literal one is doubled".into());
+                        }
                         Some(c) => name.push(c),
                     }
                 }
@@ -143,7 +145,9 @@ pub fn body_text(text: &str) -> Result<BodyText<'_>, String> {
 /// Whether a path or a body holds the record's id.
 pub(super) fn uses_id(path: &str, body: Option<&Value>) -> bool {
     let in_path = parse_text(path).is_ok_and(|parts| {
-        parts.iter().any(|part| matches!(part, TextPart::Placeholder(name) if TextSlot::named(name) == TextSlot::Id))
+        parts
+            .iter()
+            .any(|part| matches!(part, TextPart::Placeholder(name) if TextSlot::named(name) == TextSlot::Id))
     });
     in_path || body.is_some_and(body_uses_id)
 }
@@ -168,7 +172,10 @@ mod tests {
         for (text, parts) in [
             ("", vec![]),
             ("/a", vec![literal("/a")]),
-            ("/{object}/{version}", vec![literal("/"), placeholder("object"), literal("/"), placeholder("version")]),
+            (
+                "/{object}/{version}",
+                vec![literal("/"), placeholder("object"), literal("/"), placeholder("version")],
+            ),
             ("{{a}}", vec![literal("{a}")]),
             ("{{{a}}}", vec![literal("{"), placeholder("a"), literal("}")]),
         ] {

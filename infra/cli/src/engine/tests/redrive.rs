@@ -184,7 +184,8 @@ proptest! {
         runtime.block_on(async {
             let functions = ["Transform", "Push", "Commit"];
             let bench = Bench::new(pipeline(), move |call| {
-                let Some(n) = call.payload["n"].as_u64().and_then(|n| usize::try_from(n).ok()) else { return (0, Ok(json!(1))) };
+                let item = call.payload["n"].as_u64().and_then(|n| usize::try_from(n).ok());
+                let Some(n) = item else { return (0, Ok(json!(1))) };
                 let at = functions.iter().position(|&f| f == call.function).unwrap();
                 let fails = failures.get(&(at, n)).is_some_and(|times| call.nth <= *times);
                 (seconds[n], if fails { Err("Down") } else { Ok(json!(1)) })

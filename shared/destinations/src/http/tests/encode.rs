@@ -25,7 +25,12 @@ fn shown(compiled: &CompiledOperation, rows: &[&Operation]) -> String {
 }
 
 fn row(n: u32) -> Operation {
-    operation(n, OperationKind::Upsert, &json!({"email": "a\"b@x"}), &json!({"firstname": "Ann", "phone": ""}))
+    operation(
+        n,
+        OperationKind::Upsert,
+        &json!({"email": "a\"b@x"}),
+        &json!({"firstname": "Ann", "phone": ""}),
+    )
 }
 
 #[test]
@@ -77,9 +82,15 @@ objects:
     "#);
     let mut removed = row(0);
     removed.id = Some("7/ä".into());
-    assert_eq!(shown(&compiled(file, OperationKind::Delete), &[&removed]), "DELETE https://crm.example/base/contacts/7%2F%C3%A4\n");
+    assert_eq!(
+        shown(&compiled(file, OperationKind::Delete), &[&removed]),
+        "DELETE https://crm.example/base/contacts/7%2F%C3%A4\n"
+    );
     let append = compiled(file, OperationKind::Append);
-    assert_eq!(shown(&append, &[&empty, &empty]), "POST https://crm.example/base/\n[{\"email\":7},{\"email\":7}]");
+    assert_eq!(
+        shown(&append, &[&empty, &empty]),
+        "POST https://crm.example/base/\n[{\"email\":7},{\"email\":7}]"
+    );
 }
 
 #[test]
@@ -92,7 +103,8 @@ fn what_cannot_be_sent_is_rejected_unsent() {
         let row = operation(0, OperationKind::Upsert, &empty, &json!({}));
         assert_eq!(upsert.unsendable(&row).as_ref().map(word).as_deref(), Some("rejected match_empty"));
     }
-    let large = operation(0, OperationKind::Upsert, &json!({"email": "a"}), &json!({"x": "y".repeat(3_000_000)}));
+    let large =
+        operation(0, OperationKind::Upsert, &json!({"email": "a"}), &json!({"x": "y".repeat(3_000_000)}));
     assert_eq!(upsert.unsendable(&large).as_ref().map(word).as_deref(), Some("rejected too_large"));
 }
 
@@ -103,7 +115,10 @@ fn a_sync_that_does_not_fit_is_told_everything_at_once() {
     definition.sync.matched.insert("other".into(), "column".into());
     let problems = compile(&definition, &hubspot()).unwrap_err();
     let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
-    assert_eq!(pointers, ["/connection/settings/colour", "/connection/auth", "/connection/address", "/sync/match"]);
+    assert_eq!(
+        pointers,
+        ["/connection/settings/colour", "/connection/auth", "/connection/address", "/sync/match"]
+    );
 }
 
 proptest! {

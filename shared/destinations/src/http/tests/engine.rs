@@ -12,22 +12,28 @@ use super::{BATCH_API, Bench, MINUTE, connector, contacts, definition, hubspot, 
 use crate::destination::{Rest, Work};
 use crate::testing::Memory;
 
-fn fast_hubspot(twin: &HubSpotTwin, connection: &Value, width: u32) -> (Bench, std::sync::Arc<dyn crate::Destination>) {
+fn fast_hubspot(
+    twin: &HubSpotTwin,
+    connection: &Value,
+    width: u32,
+) -> (Bench, std::sync::Arc<dyn crate::Destination>) {
     let bench = Bench::in_process(twin);
-    let destination = bench.open(&definition(&hubspot(), "http://twin", "contacts", "email", connection), width);
+    let destination =
+        bench.open(&definition(&hubspot(), "http://twin", "contacts", "email", connection), width);
     (bench, destination)
 }
 
 fn batch_api(twin: &BatchTwin, object: &str) -> (Bench, std::sync::Arc<dyn crate::Destination>) {
     let bench = Bench::in_process(twin);
-    let destination = bench.open(&definition(&connector(BATCH_API), "http://twin", object, "id", &json!({})), 1);
+    let destination =
+        bench.open(&definition(&connector(BATCH_API), "http://twin", object, "id", &json!({})), 1);
     (bench, destination)
 }
 
 fn pause(rest: &Rest) -> Duration {
     match rest {
         Rest::Paused { resume_after, cursor: None } => *resume_after,
-        other => panic!("{other:?}"),
+        Rest::Nothing | Rest::Paused { .. } => panic!("{rest:?}"),
     }
 }
 
@@ -52,7 +58,8 @@ async fn chunks_side_by_side_share_the_limits() {
     for _ in 0..4 {
         let (bench, destination) = fast_hubspot(&twin, &connection, 4);
         let operations = operations.clone();
-        deliveries.push(tokio::spawn(async move { bench.deliver(&*destination, &operations, MINUTE * 5).await.0 }));
+        deliveries
+            .push(tokio::spawn(async move { bench.deliver(&*destination, &operations, MINUTE * 5).await.0 }));
     }
     for delivery in deliveries {
         assert_eq!(delivery.await.unwrap().unwrap(), Rest::Nothing);
@@ -76,7 +83,8 @@ async fn a_limit_that_nobody_told_of_is_found() {
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_obeyed_in_both_forms() {
     for retry_after in [json!({"seconds": 7}), json!({"date_in_seconds": 7})] {
-        let faults = json!([{"when": {"nth": 1}, "what": {"status": {"code": 429, "retry_after": retry_after}}}]);
+        let faults =
+            json!([{"when": {"nth": 1}, "what": {"status": {"code": 429, "retry_after": retry_after}}}]);
         let twin = HubSpotTwin::builder().faults(script(faults)).build();
         let (bench, destination) = fast_hubspot(&twin, &json!({}), 1);
         let before = bench.clock.now();
@@ -90,13 +98,17 @@ async fn retry_after_is_obeyed_in_both_forms() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_does_not_fit_is_a_pause() {
-    let faults = json!([{"when": {"from": 3}, "what": {"status": {"code": 429, "retry_after": {"seconds": 600}}}}]);
+    let faults =
+        json!([{"when": {"from": 3}, "what": {"status": {"code": 429, "retry_after": {"seconds": 600}}}}]);
     let twin = HubSpotTwin::builder().faults(script(faults)).build();
     let (bench, destination) = fast_hubspot(&twin, &json!({"limits": {"requests_in_flight": 1}}), 1);
     let operations = contacts(500);
     let (rest, memory) = bench.deliver(&*destination, &operations, MINUTE).await;
     let resume_after = pause(&rest.unwrap());
-    assert!(resume_after > Duration::from_secs(590) && resume_after <= Duration::from_secs(600), "{resume_after:?}");
+    assert!(
+        resume_after > Duration::from_secs(590) && resume_after <= Duration::from_secs(600),
+        "{resume_after:?}"
+    );
     assert_eq!(memory.tally()["created"], 200);
     assert_eq!(twin.journal().requests(), 3);
 
@@ -220,11 +232,17 @@ async fn what_can_not_be_repeated_is_announced_and_sent_once() {
         {"when": {"nth": 5}, "what": {"status": {"code": 429, "retry_after": {"seconds": 1}}}},
         {"when": {"nth": 7}, "what": "wrong_json"},
     ]);
-    let twin = BatchTwin::builder().auth(penstock_twins::Auth::Bearer("pat-twin".into())).faults(script(faults)).build();
+    let twin = BatchTwin::builder()
+        .auth(penstock_twins::Auth::Bearer("pat-twin".into()))
+        .faults(script(faults))
+        .build();
     let (bench, destination) = batch_api(&twin, "events");
     let (rest, memory) = bench.deliver(&*destination, &records(OperationKind::Append, 500), MINUTE).await;
     assert_eq!(rest.unwrap(), Rest::Nothing);
-    assert_eq!(memory.tally().into_iter().collect::<Vec<_>>(), [("created".to_owned(), 350), ("unknown".to_owned(), 150)]);
+    assert_eq!(
+        memory.tally().into_iter().collect::<Vec<_>>(),
+        [("created".to_owned(), 350), ("unknown".to_owned(), 150)]
+    );
     let appended = twin.appended("events");
     assert_eq!(appended.len(), 450);
     assert!(appended.iter().all(|record| record["source"] == "penstock" && record["n"].is_u64()));
@@ -236,7 +254,8 @@ async fn what_can_not_be_repeated_is_announced_and_sent_once() {
 
 #[tokio::test(start_paused = true)]
 async fn an_announcement_is_taken_back_if_nothing_came_of_it() {
-    let faults = json!([{"when": {"from": 2}, "what": {"status": {"code": 429, "retry_after": {"seconds": 600}}}}]);
+    let faults =
+        json!([{"when": {"from": 2}, "what": {"status": {"code": 429, "retry_after": {"seconds": 600}}}}]);
     let twin = BatchTwin::builder().faults(script(faults)).build();
     let (bench, destination) = batch_api(&twin, "events");
     let (rest, memory) = bench.deliver(&*destination, &records(OperationKind::Append, 100), MINUTE).await;
@@ -306,7 +325,9 @@ async fn whatever_goes_wrong_every_row_is_accepted_once_it_can_be() {
             let (rest, memory) = bench.deliver(&*destination, &left, MINUTE).await;
             let outcomes = memory.outcomes();
             accepted += outcomes.values().filter(|outcome| outcome.is_final()).count();
-            left.retain(|operation| !outcomes.get(&operation.n).is_some_and(penstock_model::outcome::Outcome::is_final));
+            left.retain(|operation| {
+                !outcomes.get(&operation.n).is_some_and(penstock_model::outcome::Outcome::is_final)
+            });
             if matches!(rest, Ok(Rest::Nothing)) && left.is_empty() {
                 break;
             }

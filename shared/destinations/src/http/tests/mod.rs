@@ -36,7 +36,13 @@ fn hubspot() -> HttpConnector {
 }
 
 /// A sync that matches by `field`, as plan would pin it.
-fn definition(connector: &HttpConnector, address: &str, object: &str, field: &str, connection: &Value) -> ResolvedSync {
+fn definition(
+    connector: &HttpConnector,
+    address: &str,
+    object: &str,
+    field: &str,
+    connection: &Value,
+) -> ResolvedSync {
     let mut account = json!({"connector": "x", "auth": {"bearer": {"secret": "token"}}});
     account.as_object_mut().unwrap().extend(connection.as_object().unwrap().clone());
     serde_json::from_value(json!({

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use penstock_model::operation::{Operation, OperationKind};
+use penstock_model::outcome::Outcome;
 use penstock_model::port::{Boxed, Clock};
 use penstock_twins::{
     Auth, BatchTwin, HubSpotTwin, InvalidRows, Kind, Property, RowError, RowErrors, RunningTwin, Twin,
@@ -22,7 +23,8 @@ struct HubSpotAccount {
 impl Account for HubSpotAccount {
     fn destination(&self) -> Arc<dyn Destination> {
         let connection = json!({"limits": {"requests_per_10_seconds": 10_000}});
-        self.bench.open(&definition(&hubspot(), &self.running.address(), "contacts", "customer_id", &connection), 1)
+        self.bench
+            .open(&definition(&hubspot(), &self.running.address(), "contacts", "customer_id", &connection), 1)
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
@@ -34,7 +36,12 @@ impl Account for HubSpotAccount {
     }
 
     fn bad(&self, n: u32, key: u32) -> Operation {
-        operation(n, OperationKind::Upsert, &json!({"customer_id": format!("c{key}")}), &json!({"email": "no address"}))
+        operation(
+            n,
+            OperationKind::Upsert,
+            &json!({"customer_id": format!("c{key}")}),
+            &json!({"email": "no address"}),
+        )
     }
 
     fn stored(&self, key: u32) -> Boxed<'_, Option<String>> {
@@ -64,7 +71,10 @@ struct BatchAccount {
 
 impl Account for BatchAccount {
     fn destination(&self) -> Arc<dyn Destination> {
-        self.bench.open(&definition(&connector(BATCH_API), &self.running.address(), "customers", "id", &json!({})), 1)
+        self.bench.open(
+            &definition(&connector(BATCH_API), &self.running.address(), "customers", "id", &json!({})),
+            1,
+        )
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
@@ -92,7 +102,9 @@ async fn a_described_api_conforms() {
         let running = BatchTwin::builder()
             .row_errors(row_errors)
             .auth(Auth::Bearer("pat-twin".into()))
-            .refuse_rows(|_, record| (record["text"] == "bad").then(|| RowError::of_field("bad", "no", "text")))
+            .refuse_rows(|_, record| {
+                (record["text"] == "bad").then(|| RowError::of_field("bad", "no", "text"))
+            })
             .start()
             .await
             .unwrap();
@@ -123,7 +135,8 @@ async fn no_fault_loses_a_row() {
             .unwrap();
         let bench = Bench::over_sockets();
         let connection = json!({"limits": {"rows_per_request": 10, "requests_per_10_seconds": 100_000}});
-        let destination = bench.open(&definition(&hubspot(), &running.address(), "contacts", "email", &connection), 1);
+        let destination =
+            bench.open(&definition(&hubspot(), &running.address(), "contacts", "email", &connection), 1);
         let (rest, memory) = bench.deliver(&*destination, &contacts(200), MINUTE).await;
         assert_eq!(rest.unwrap(), Rest::Nothing, "{name}");
         let tally = memory.tally();
@@ -149,11 +162,16 @@ async fn a_batch_refused_whole_is_halved_until_the_bad_rows_stand_alone() {
         .unwrap();
     let bench = Bench::over_sockets();
     let connector = connector(BATCH_API);
-    let destination = bench.open(&definition(&connector, &running.address(), "customers", "id", &json!({})), 1);
+    let destination =
+        bench.open(&definition(&connector, &running.address(), "customers", "id", &json!({})), 1);
     let (rest, memory) = bench.deliver(&*destination, &records(OperationKind::Upsert, 300), MINUTE).await;
     assert_eq!(rest.unwrap(), Rest::Nothing);
-    let rejected: Vec<u32> =
-        memory.outcomes().into_iter().filter(|(_, it)| crate::testing::word(it) != "created").map(|(n, _)| n).collect();
+    let rejected: Vec<u32> = memory
+        .outcomes()
+        .into_iter()
+        .filter(|(_, it)| crate::testing::word(it) != "created")
+        .map(|(n, _)| n)
+        .collect();
     assert_eq!(rejected, [7, 8, 150]);
     assert_eq!(running.twin.count("customers"), 297);
     assert!(memory.usage().requests < 60, "{:?}", memory.usage());
@@ -174,7 +192,8 @@ async fn a_host_that_is_not_there_is_unavailable_and_an_append_stays_unsent() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let app = axum::Router::new().fallback(|| async { axum::response::Redirect::permanent("http://127.0.0.1:1/") });
+    let app =
+        axum::Router::new().fallback(|| async { axum::response::Redirect::permanent("http://127.0.0.1:1/") });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
@@ -190,16 +209,16 @@ async fn a_redirect_is_not_followed() {
 async fn hubspot_archives_by_remembered_id() {
     let running = HubSpotTwin::builder().start().await.unwrap();
     let bench = Bench::over_sockets();
-    let destination = bench.open(&definition(&hubspot(), &running.address(), "contacts", "email", &json!({})), 1);
+    let destination =
+        bench.open(&definition(&hubspot(), &running.address(), "contacts", "email", &json!({})), 1);
     let (rest, memory) = bench.deliver(&*destination, &contacts(3), MINUTE).await;
     assert_eq!(rest.unwrap(), Rest::Nothing);
     let mut removals = contacts(3);
     for removal in &mut removals {
         removal.kind = OperationKind::Archive;
-        removal.id = match &memory.outcomes()[&removal.n] {
-            penstock_model::outcome::Outcome::Accepted { id, .. } => id.clone(),
-            other => panic!("{other:?}"),
-        };
+        let outcome = &memory.outcomes()[&removal.n];
+        let Outcome::Accepted { id, .. } = outcome else { panic!("{outcome:?}") };
+        removal.id = id.clone();
     }
     removals[2].id = None;
     let (rest, memory) = bench.deliver(&*destination, &removals, MINUTE).await;

@@ -195,6 +195,34 @@ async fn nothing_is_applied_after_the_deadline() {
 }
 
 #[tokio::test]
+async fn what_time_did_not_suffice_for_goes_on_in_the_next_push() {
+    let mut bench = Bench::new("resume", COLUMNS).await;
+    bench.connection = json!({"connector": "postgres", "limits": {"rows_per_request": 50}});
+    bench
+        .sql(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM pg_sleep(0.005); RETURN NEW; END $$; \
+             CREATE TRIGGER slow BEFORE INSERT ON customers FOR EACH ROW EXECUTE FUNCTION slow()",
+        )
+        .await;
+    let rows: Vec<_> = (0..1000).map(|id| (json!({"id": id}), json!({"score": id}))).collect();
+    let mut left = operations(OperationKind::Upsert, &rows);
+    let mut pushes = 0;
+    while !left.is_empty() {
+        let memory = Memory::default();
+        let work = bench.work(&left, Duration::from_millis(2500), &memory);
+        let rest = bench.open(&["id"], &["score"]).deliver(work).await.unwrap();
+        let outcomes = memory.outcomes();
+        assert!(!outcomes.is_empty());
+        left.retain(|operation| !outcomes.contains_key(&operation.n));
+        assert_eq!(rest == Rest::Nothing, left.is_empty());
+        pushes += 1;
+    }
+    assert!(pushes > 1);
+    assert_eq!(bench.one("SELECT count(*) FROM customers").await, "1000");
+}
+
+#[tokio::test]
 async fn too_little_time_starts_nothing() {
     let bench = Bench::new("no time", COLUMNS).await;
     let rows = [(json!({"id": 1}), json!({"score": 1}))];

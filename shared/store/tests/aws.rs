@@ -1,0 +1,230 @@
+//! What AWS answers, as a server on loopback says it: conflicts, broken bodies, missing secrets, known executions.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::Response;
+use penstock_model::definition::SecretRef;
+use penstock_model::port::{
+    Condition, ETag, ExecutionStatus, Executions as _, Freshness, ObjectError, Objects as _, Put,
+    Secrets as _,
+};
+use penstock_model::{FailureName, Timestamp};
+use penstock_store::{AwsSecrets, S3Objects, StepFunctions, storage_failure};
+
+/// A server that gives its answers in order, and remembers what it was asked.
+#[derive(Clone, Default)]
+struct Aws {
+    answers: Arc<Mutex<VecDeque<Response>>>,
+    asked: Arc<Mutex<Vec<(String, HeaderMap, String)>>>,
+}
+
+async fn answer(
+    State(aws): State<Aws>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let body = String::from_utf8_lossy(&body).into_owned();
+    aws.asked.lock().unwrap().push((format!("{method} {uri}"), headers, body));
+    let next = aws.answers.lock().unwrap().pop_front();
+    next.unwrap_or_else(|| says(400, "UnexpectedRequest"))
+}
+
+fn respond(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    for (name, value) in headers {
+        let name: axum::http::HeaderName = name.parse().unwrap();
+        response.headers_mut().insert(name, value.parse().unwrap());
+    }
+    response
+}
+
+/// An error of S3, with a message that no log may show as a body.
+fn says(status: u16, code: &str) -> Response {
+    respond(
+        status,
+        &[],
+        format!("<Error><Code>{code}</Code><Message>why</Message><Row>tim@acme.com</Row></Error>"),
+    )
+}
+
+/// An error of the services that speak JSON.
+fn refuses(code: &str) -> Response {
+    respond(400, &[], format!(r#"{{"__type":"{code}","message":"why"}}"#))
+}
+
+impl Aws {
+    async fn start(answers: impl IntoIterator<Item = Response>) -> (Self, String) {
+        let aws = Self::default();
+        aws.answers.lock().unwrap().extend(answers);
+        let routes = Router::new().fallback(answer).with_state(aws.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        (aws, address)
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
+    fn header(&self, request: usize, name: &str) -> Option<String> {
+        let asked = self.asked.lock().unwrap();
+        asked.get(request).unwrap().1.get(name).map(|value| value.to_str().unwrap().to_owned())
+    }
+}
+
+fn http() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_http()
+}
+
+macro_rules! client {
+    ($sdk:ident, $address:expr) => {
+        $sdk::Client::from_conf(
+            $sdk::Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::new("eu-west-1"))
+                .credentials_provider(Credentials::new("id", "key", None, None, "test"))
+                .endpoint_url($address)
+                .http_client(http())
+                .build(),
+        )
+    };
+}
+
+async fn s3(answers: impl IntoIterator<Item = Response>) -> (Aws, S3Objects) {
+    let (aws, address) = Aws::start(answers).await;
+    let objects = S3Objects::new(client!(aws_sdk_s3, address), "bucket");
+    (aws, objects)
+}
+
+fn whole(error: &dyn Error) -> String {
+    let mut text = format!("{error:?}\n{error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}\n{error:?}"));
+        source = error.source();
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_conflict_is_tried_again_and_a_failed_condition_is_not() {
+    let written = || respond(200, &[("etag", "\"v2\"")], "");
+    let (aws, objects) = s3([says(409, "ConditionalRequestConflict"), written()]).await;
+    let swap = Condition::IfMatch(ETag("v1".to_owned()));
+    let put = objects.put("a", "x".into(), swap.clone()).await.unwrap();
+    assert_eq!(put, Put::Written(ETag("v2".to_owned())));
+    assert_eq!(aws.asked(), 2);
+    assert_eq!(aws.header(1, "if-match").unwrap(), "\"v1\"");
+
+    for (answer, condition) in [
+        (says(412, "PreconditionFailed"), swap.clone()),
+        (says(412, "PreconditionFailed"), Condition::IfAbsent),
+        (says(404, "NoSuchKey"), swap),
+    ] {
+        let (aws, objects) = s3([answer]).await;
+        assert_eq!(objects.put("a", "x".into(), condition.clone()).await.unwrap(), Put::Refused);
+        assert_eq!(aws.asked(), 1, "{condition:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_read_again() {
+    let broken = || {
+        let parts = ["half of ", ""]
+            .map(|part| if part.is_empty() { Err(std::io::Error::other("broken")) } else { Ok(part) });
+        respond(206, &[("etag", "\"v1\"")], Body::from_stream(futures::stream::iter(parts)))
+    };
+    let (aws, objects) = s3([broken(), broken(), respond(206, &[("etag", "\"v1\"")], "the whole")]).await;
+    let version = ETag("v1".to_owned());
+    assert_eq!(objects.get_range("a", 10..19, Some(&version)).await.unwrap(), "the whole");
+    assert_eq!(aws.asked(), 3);
+    assert_eq!(aws.header(2, "range").unwrap(), "bytes=10-18");
+    assert_eq!(aws.header(2, "if-match").unwrap(), "\"v1\"");
+}
+
+#[tokio::test]
+async fn refusals_are_told_by_code_and_never_by_body() {
+    let (_, objects) = s3([says(403, "AccessDenied")]).await;
+    let error = objects.get("a/b").await.unwrap_err();
+    let text = whole(&error);
+    assert!(text.contains("object a/b could not be read: AccessDenied: why"), "{text}");
+    assert!(!text.contains("tim@acme.com"), "{text}");
+    assert_eq!(storage_failure(error).name, FailureName::StorageUnavailable);
+
+    let (_, objects) = s3([says(412, "PreconditionFailed")]).await;
+    let changed = objects.get_range("a", 0..1, Some(&ETag("v1".to_owned()))).await;
+    assert!(matches!(changed, Err(ObjectError::Changed { .. })));
+}
+
+#[tokio::test]
+async fn a_secret_is_kept_until_a_fresh_one_is_asked_for() {
+    let secret = |text: &str| respond(200, &[], format!(r#"{{"SecretString":"{text}"}}"#));
+    let (aws, address) =
+        Aws::start([secret("old"), secret("new"), refuses("ResourceNotFoundException"), refuses("Denied")])
+            .await;
+    let secrets = AwsSecrets::new(client!(aws_sdk_secretsmanager, address), "penstock/dev/");
+    let named = |name: &str| SecretRef::Named(name.to_owned());
+    let hubspot = named("hubspot");
+    for (freshness, expected, asked) in [
+        (Freshness::Cached, "old", 1),
+        (Freshness::Cached, "old", 1),
+        (Freshness::Fresh, "new", 2),
+        (Freshness::Cached, "new", 2),
+    ] {
+        assert_eq!(secrets.fetch(&hubspot, freshness).await.unwrap().expose(), expected);
+        assert_eq!(aws.asked(), asked);
+    }
+    assert!(aws.asked.lock().unwrap().iter().all(|(_, _, body)| body.contains("penstock/dev/hubspot")));
+
+    let missing = secrets.fetch(&named("none"), Freshness::Cached).await.unwrap_err().to_string();
+    assert!(missing.contains("create the secret penstock/dev/none"), "{missing}");
+    let denied = secrets.fetch(&named("other"), Freshness::Cached).await.unwrap_err();
+    assert!(whole(&denied).contains("Denied: why"), "{denied:?}");
+    for local in [SecretRef::Variable { env: "A".to_owned() }, SecretRef::File { file: "a".to_owned() }] {
+        assert!(secrets.fetch(&local, Freshness::Cached).await.is_err(), "{local:?}");
+    }
+    assert_eq!(aws.asked(), 4);
+}
+
+#[tokio::test]
+async fn an_execution_runs_has_ended_or_is_not_known() {
+    let execution = |status: &str, redriven: &str| {
+        let name = r#""executionArn":"arn:e","stateMachineArn":"arn:m","name":"e","startDate":1700000000"#;
+        respond(200, &[], format!(r#"{{{name},"status":"{status}"{redriven}}}"#))
+    };
+    let answers =
+        ["RUNNING", "PENDING_REDRIVE", "SOMETHING_NEW", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"];
+    let (aws, address) = Aws::start(answers.map(|status| execution(status, ""))).await;
+    let executions = StepFunctions::new(client!(aws_sdk_sfn, address), "arn:m");
+    for (n, status) in answers.iter().enumerate() {
+        let expected = if n < 3 { ExecutionStatus::Running } else { ExecutionStatus::Ended };
+        assert_eq!(executions.describe("arn:e").await.unwrap().unwrap().status, expected, "{status}");
+    }
+    let more = [
+        execution("RUNNING", r#","redriveDate":1700000001.5"#),
+        refuses("ExecutionDoesNotExist"),
+        refuses("AccessDeniedException"),
+        respond(200, &[], r#"{"executionArn":"arn:e","startDate":1700000000}"#),
+        refuses("ExecutionAlreadyExists"),
+    ];
+    aws.answers.lock().unwrap().extend(more);
+    let redriven = executions.describe("arn:e").await.unwrap().unwrap();
+    assert_eq!(redriven.redriven_at, Some(Timestamp(1_700_000_001_500)));
+    assert_eq!(executions.describe("arn:e").await.unwrap(), None);
+    assert!(whole(&executions.describe("arn:e").await.unwrap_err()).contains("AccessDeniedException: why"));
+    assert!(executions.start("e", "{}".to_owned()).await.unwrap());
+    assert!(!executions.start("e", "{}".to_owned()).await.unwrap());
+}
