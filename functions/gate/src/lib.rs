@@ -1,5 +1,7 @@
 //! Totals, guards and the chunk list: the barrier before the first side effect.
 
+mod canary;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -59,10 +61,22 @@ pub async fn handle(request: GateRequest, _: &Invocation, context: &Context) -> 
     } else {
         GateVerdict::Deliver
     };
-    let bucket = context.state.bucket().to_owned();
-    let concurrency = plan.definition.concurrency().unwrap_or(CONCURRENCY);
-    let chunks = ObjectRef { bucket, key: plan.run.keys().chunks() };
-    Ok(GateResponse { contract: CONTRACT, verdict, chunks, concurrency })
+    let wave = match verdict {
+        GateVerdict::Deliver => canary::wave(state, &plan, &decision).await?,
+        GateVerdict::Finish => canary::Wave::All,
+    };
+    let keys = plan.run.keys();
+    let key = match wave {
+        canary::Wave::All | canary::Wave::Canary => keys.chunks(),
+        canary::Wave::Rest => keys.chunks_after_canary(),
+    };
+    Ok(GateResponse {
+        contract: CONTRACT,
+        verdict,
+        chunks: ObjectRef { bucket: context.state.bucket().to_owned(), key },
+        more: wave == canary::Wave::Canary,
+        concurrency: plan.definition.concurrency().unwrap_or(CONCURRENCY),
+    })
 }
 
 async fn decide(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, Failure> {
@@ -76,9 +90,9 @@ async fn decide(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, Fai
         Mode::Upsert | Mode::CreateOnly | Mode::UpdateOnly => compared(state, plan).await?,
     };
     let keys = plan.run.keys();
-    let items: Vec<_> =
-        decision.chunks.iter().map(|chunk| serde_json::json!({ "chunk": chunk.chunk })).collect();
-    json::put_json(state, &keys.chunks(), &items, Condition::Always).await?;
+    let (first, rest) = canary::waves(plan, &decision);
+    json::put_json(state, &keys.chunks(), &items(first), Condition::Always).await?;
+    json::put_json(state, &keys.chunks_after_canary(), &items(rest), Condition::Always).await?;
     json::put_json(state, &keys.gate(), &decision, Condition::Always).await?;
     tracing::info!(
         sync = plan.run.sync,
@@ -91,6 +105,10 @@ async fn decide(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, Fai
         "gate opened"
     );
     Ok(decision)
+}
+
+fn items(chunks: &[Chunk]) -> Vec<serde_json::Value> {
+    chunks.iter().map(|chunk| serde_json::json!({ "chunk": chunk.chunk })).collect()
 }
 
 async fn compared(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, Failure> {

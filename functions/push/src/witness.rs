@@ -31,6 +31,7 @@ pub(crate) struct Receipts<'a> {
     attempt: String,
     next_receipt: AtomicU32,
     next_intent: AtomicU32,
+    next_withdrawal: AtomicU32,
     gathered: Mutex<Gathered>,
 }
 
@@ -53,6 +54,7 @@ impl<'a> Receipts<'a> {
             attempt,
             next_receipt: AtomicU32::new(0),
             next_intent: AtomicU32::new(0),
+            next_withdrawal: AtomicU32::new(0),
             gathered: Mutex::new(gathered),
         }
     }
@@ -104,6 +106,15 @@ impl Witness for Receipts<'_> {
         Box::pin(async move {
             let sequence = self.next_intent.fetch_add(1, Ordering::Relaxed);
             let key = self.run.keys().intent(self.chunk, &self.attempt, sequence);
+            json::put_json(self.context.state.as_ref(), &key, &ordinals, Condition::Always).await?;
+            Ok(())
+        })
+    }
+
+    fn withdraw<'b>(&'b self, ordinals: &'b [u32]) -> Boxed<'b, Result<(), Failure>> {
+        Box::pin(async move {
+            let sequence = self.next_withdrawal.fetch_add(1, Ordering::Relaxed);
+            let key = self.run.keys().withdrawal(self.chunk, &self.attempt, sequence);
             json::put_json(self.context.state.as_ref(), &key, &ordinals, Condition::Always).await?;
             Ok(())
         })

@@ -92,9 +92,9 @@ fn every_failure_is_handled_on_every_task_as_its_name_says() {
                 Handling::DeadLetterChunk => retried.is_none() && caught == letter,
                 Handling::WaitForOtherRun if task.function == "PlanFunction" => {
                     let steady = |r: &Retrier| {
-                        r.interval == Duration::from_secs(30)
+                        r.interval == Duration::from_secs(10)
                             && r.backoff_rate <= 1.0
-                            && r.max_attempts == 240
+                            && r.max_attempts == 720
                     };
                     retried.is_some_and(steady) && caught.is_none()
                 }
@@ -270,6 +270,7 @@ impl Functions {
                 contract,
                 verdict: self.gate,
                 chunks: object("chunk"),
+                more: false,
                 concurrency: 2,
             }),
             "TransformFunction" => written(Progress {

@@ -57,11 +57,8 @@ pub trait Witness: Send + Sync + Debug {
     fn intend<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>>;
 
     /// Takes back an announcement: these operations were surely not carried out (throttled, refused credential, no
-    /// connection), and this delivery ends before it could send them again. Who does not keep intents has nothing to
-    /// do; without this they count as unknown.
-    fn withdraw<'a>(&'a self, _ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
+    /// connection), and this delivery ends without sending them again. Without this they would count as unknown.
+    fn withdraw<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>>;
 
     /// Records outcomes. May gather them for a moment; `deliver`'s caller flushes at the end.
     fn record(&self, lines: Vec<ReceiptLine>) -> Boxed<'_, Result<(), Failure>>;

@@ -243,6 +243,8 @@ pub struct GateResponse {
     pub verdict: GateVerdict,
     /// The Deliver Map's items.
     pub chunks: ObjectRef,
+    /// Whether gate is to be asked again once these chunks are delivered: they are the canary.
+    pub more: bool,
     /// Chunks delivered at the same time.
     pub concurrency: u32,
 }

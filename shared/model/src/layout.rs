@@ -162,10 +162,16 @@ impl RunKeys<'_> {
         self.at("gate.json")
     }
 
-    /// The items of the Deliver Map.
+    /// The items of the Deliver Map: all chunks, or the canary alone.
     #[must_use]
     pub fn chunks(&self) -> String {
         self.at("chunks.json")
+    }
+
+    /// The items of the second Deliver Map: what follows the canary.
+    #[must_use]
+    pub fn chunks_after_canary(&self) -> String {
+        self.at("chunks-after-canary.json")
     }
 
     /// One chunk's operations, rejected and skipped rows (JSON lines, zstd).
@@ -196,6 +202,18 @@ impl RunKeys<'_> {
     #[must_use]
     pub fn intent(&self, chunk: ChunkId, attempt: &str, sequence: u32) -> String {
         format!("{}{attempt}/{sequence:06}.json", self.intents(chunk))
+    }
+
+    /// What the attempts at one chunk have taken back of their intents.
+    #[must_use]
+    pub fn withdrawals(&self, chunk: ChunkId) -> String {
+        self.at(&format!("withdrawals/{chunk:06}/"))
+    }
+
+    /// One withdrawal: ordinals that were announced, surely not carried out, and not sent again by the attempt.
+    #[must_use]
+    pub fn withdrawal(&self, chunk: ChunkId, attempt: &str, sequence: u32) -> String {
+        format!("{}{attempt}/{sequence:06}.json", self.withdrawals(chunk))
     }
 
     /// Every attempt of every chunk.

@@ -38,6 +38,10 @@ pub async fn load(objects: &dyn Objects, keys: &RunKeys<'_>, chunk: ChunkId) -> 
             witnessed.add(line.n, line.outcome);
         }
     }
+    // What an attempt took back at its end needs no answer.
+    for (attempt, withdrawn) in read_all::<Vec<u32>>(objects, &keys.withdrawals(chunk)).await? {
+        answered.entry(attempt).or_default().extend(withdrawn.into_iter().flatten());
+    }
     // An intent is one array of ordinals, which makes it one line.
     for (attempt, intent) in read_all::<Vec<u32>>(objects, &keys.intents(chunk)).await? {
         let answered = answered.get(&attempt);

@@ -47,3 +47,19 @@ async fn a_dry_run_counts_and_sends_nothing() {
     assert!(table.rows().await.is_empty());
     assert_eq!(counts(&project.run(&[])), "read 20, added 20, accepted 20");
 }
+
+#[tokio::test]
+async fn a_canary_that_is_rejected_keeps_the_rest_at_home() {
+    let (project, table) = postgres_project("delivery: { canary: 10, tolerate_rejected: 20% }\n").await;
+    table.execute("alter table $table add constraint small check (id >= 5)").await;
+    project.unload("2026-01-01", &customers(0..200));
+    let result = project.run(&[]);
+    assert_eq!(result["failure"]["name"], "GuardTripped", "{result}");
+    assert_eq!(counts(&result), "read 200, added 200, accepted 5, rejected 5", "{result}");
+    assert_eq!(table.rows().await, customers(5..10));
+
+    table.execute("alter table $table drop constraint small").await;
+    let result = project.run(&[]);
+    assert_eq!(result["counts"]["accepted"], 190, "{result}");
+    assert_eq!(table.rows().await, customers(5..200));
+}

@@ -6,7 +6,8 @@
 //!
 //! - `{{ plan | default('free') }}`, `{{ nickname or first_name }}`, `{{ 'x' if email is none else 'y' }}`;
 //! - `join`, `min`, `max` and `sum` leave nulls out: `{{ [first_name, last_name] | join(' ') }}`;
-//! - a list's item or a map's entry that is not there is a null.
+//! - a list's item or a map's entry that is not there is a null;
+//! - beside a slice (`{{ phone[:3] }}`), `or` and `if` make a null of a null, too.
 //!
 //! Decimals are floating point here, so that they can be compared and calculated with; one that a float can't hold to
 //! its last digit is refused rather than rounded.
@@ -31,12 +32,28 @@ fn is_null(value: &Value) -> bool {
     value.is_undefined() || value.is_none()
 }
 
-/// The Jinja environment: no files, no debugging, and a null column is an undefined one: whatever uses it fails, and a
-/// failure over a null is a null.
-pub(super) fn engine<'s>() -> Environment<'s> {
+/// The Jinja environments that expressions are compiled in.
+pub(crate) struct Engines<'s> {
+    usual: Environment<'s>,
+    sliced: Environment<'s>,
+}
+
+impl Engines<'_> {
+    /// No files, no debugging, and a null column is an undefined one: whatever uses it fails, and a failure over a null
+    /// is a null. Names that are no columns have been found before any row is read.
+    pub(crate) fn new() -> Self {
+        Self {
+            // Under `Strict`, `x or y` would fail.
+            usual: engine(UndefinedBehavior::SemiStrict),
+            // Only under `Strict` can't an undefined value be sliced (minijinja 3.1): it would be an empty list.
+            sliced: engine(UndefinedBehavior::Strict),
+        }
+    }
+}
+
+fn engine<'s>(undefined: UndefinedBehavior) -> Environment<'s> {
     let mut engine = Environment::new();
-    // Not `Strict`, under which `x or y` fails. Names that are no columns have been found before any row is read.
-    engine.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    engine.set_undefined_behavior(undefined);
     engine.remove_global("debug");
     engine.add_test("none", is_null);
     engine.set_formatter(|out, state, value| {
@@ -115,6 +132,8 @@ pub(super) struct Source {
     template: String,
     /// What stands between the braces, if that is all there is.
     lone: Option<String>,
+    /// Whether it slices anything.
+    sliced: bool,
     /// The names it uses, as written.
     pub(super) names: Vec<String>,
     /// The same with the parts of values that are named: `address.city`.
@@ -127,12 +146,13 @@ impl Source {
     /// # Errors
     /// Everything that is wrong with it, in words.
     pub(super) fn check(template: &str) -> Result<Self, Vec<String>> {
-        let engine = engine();
-        let Scan { lone, filters, tests, for_names, problems } = scan::scan(template);
-        let part = |template: String, lone| Self { template, lone, names: Vec::new(), paths: Vec::new() };
+        let engines = Engines::new();
+        let engine = &engines.usual;
+        let Scan { lone, filters, tests, sliced, for_names, problems } = scan::scan(template);
+        let part = |template, lone| Self { template, lone, sliced, names: Vec::new(), paths: Vec::new() };
         let named = if lone.is_some() { part(String::new(), Some(for_names)) } else { part(for_names, None) };
         let mut source = part(template.to_owned(), lone);
-        let compiled = source.compile(&engine).and_then(|_| named.compile(&engine)).map_err(|error| {
+        let compiled = source.compile(&engines).and_then(|_| named.compile(&engines)).map_err(|error| {
             let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
             vec![format!("the expression is not valid Jinja: {detail}")]
         })?;
@@ -164,7 +184,8 @@ impl Source {
     ///
     /// # Errors
     /// Jinja's error; none after [`Source::check`].
-    pub(super) fn compile<'e, 's>(&'s self, engine: &'e Environment<'s>) -> Result<Compiled<'e, 's>, Error> {
+    pub(super) fn compile<'e, 's>(&'s self, engines: &'e Engines<'s>) -> Result<Compiled<'e, 's>, Error> {
+        let engine = if self.sliced { &engines.sliced } else { &engines.usual };
         Ok(match &self.lone {
             Some(expression) => Compiled::Value(engine.compile_expression(expression)?),
             None => Compiled::Text(engine.template_from_str(&self.template)?),

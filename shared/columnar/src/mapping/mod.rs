@@ -28,7 +28,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) use fixed::{key_object, match_from_key};
 pub use row::UnknownColumn;
-pub(crate) use row::{KeyRows, Mapped, Rejection, expressions};
+pub(crate) use expression::Engines;
+pub(crate) use row::{KeyRows, Mapped, Rejection};
 
 use convert::Target;
 use tree::Node;

@@ -1,13 +1,12 @@
 //! One row, from its arrays to the JSON of its operation.
 
 use arrow::record_batch::RecordBatch;
-use minijinja::Environment;
 use penstock_model::definition::OnNull;
 use penstock_model::unload::{Column, ColumnType};
 
 use super::cells::{Cell, Cells};
 use super::convert::Refusal;
-use super::expression::Compiled;
+use super::expression::{Compiled, Engines};
 use super::json::key_of;
 use super::value::{push_json, push_value};
 use super::{FieldPlan, Mapping, Source};
@@ -46,11 +45,11 @@ pub(crate) struct Rejection {
 pub(crate) struct Expressions<'e, 's>(Vec<Option<Compiled<'e, 's>>>);
 
 impl Mapping {
-    /// Compiles the expressions. `engine` is [`expressions`].
-    pub(crate) fn expressions<'e, 's>(&'s self, engine: &'e Environment<'s>) -> Expressions<'e, 's> {
+    /// Compiles the expressions.
+    pub(crate) fn expressions<'e, 's>(&'s self, engines: &'e Engines<'s>) -> Expressions<'e, 's> {
         let compiled = self.fields.iter().map(|field| match &field.source {
             // One that does not compile was refused when the mapping was checked; here its rows would be rejected.
-            Source::Expression(source, _) => source.compile(engine).ok(),
+            Source::Expression(source, _) => source.compile(engines).ok(),
             Source::Column(_) | Source::Constant(_) => None,
         });
         Expressions(compiled.collect())
@@ -111,11 +110,6 @@ impl KeyRows {
         out.push('}');
         out
     }
-}
-
-/// The environment that expressions are compiled in.
-pub(crate) fn expressions<'s>() -> Environment<'s> {
-    super::expression::engine()
 }
 
 /// A batch's rows, ready to be mapped.

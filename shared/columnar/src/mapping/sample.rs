@@ -4,8 +4,8 @@ use penstock_model::definition::{MappingTest, Problem, pointer_part};
 use serde_json::Value;
 
 use super::cells::Cells;
-use super::row::{Rows, expressions};
-use super::Mapping;
+use super::row::Rows;
+use super::{Engines, Mapping};
 
 impl Mapping {
     /// Runs the tests of the sync that this mapping was compiled from. Columns that a row leaves out are null; fields
@@ -15,8 +15,8 @@ impl Mapping {
     /// user's own samples.
     #[must_use]
     pub fn run_tests(&self, tests: &[MappingTest]) -> Vec<Problem> {
-        let engine = expressions();
-        let compiled = self.expressions(&engine);
+        let engines = Engines::new();
+        let compiled = self.expressions(&engines);
         let mut problems = Vec::new();
         for (number, test) in tests.iter().enumerate() {
             let sample = |wanted: &String| {

@@ -9,6 +9,8 @@ pub(super) struct Scan {
     pub(super) filters: Vec<String>,
     /// Names of tests.
     pub(super) tests: Vec<String>,
+    /// Whether anything is sliced.
+    pub(super) sliced: bool,
     /// The expression or template with its slices spelt otherwise, for finding the names it uses: Jinja's own search
     /// passes over what is sliced (minijinja 3.1, `find_undeclared`).
     pub(super) for_names: String,
@@ -50,10 +52,14 @@ pub(super) fn scan(template: &str) -> Scan {
             let expression = expression.strip_prefix(['-', '+']).unwrap_or(expression);
             let expression = expression.strip_suffix(['-', '+']).unwrap_or(expression).trim().to_owned();
             scan.for_names = without_slices(&expression);
+            scan.sliced = scan.for_names != expression;
             scan.lone = Some(expression);
         } else {
             scan.for_names.push_str(tail.get(..2).unwrap_or_default());
-            scan.for_names.push_str(&without_slices(inside.get(..length).unwrap_or_default()));
+            let code = inside.get(..length).unwrap_or_default();
+            let unsliced = without_slices(code);
+            scan.sliced |= unsliced != code;
+            scan.for_names.push_str(&unsliced);
             scan.for_names.push_str(inside.get(length..inside.len() - after.len()).unwrap_or_default());
         }
         scan.look(&tokens);
@@ -224,7 +230,9 @@ mod tests {
         ];
         for (template, expected) in cases {
             assert_eq!(scan(template).for_names, expected, "{template}");
+            assert!(scan(template).sliced, "{template}");
         }
+        assert!(!scan("{{ {'a': [1]} }} [1:2] {# [1:2] #}").sliced);
     }
 
     #[test]

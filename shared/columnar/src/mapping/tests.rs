@@ -52,8 +52,8 @@ fn batch(columns: &[TestColumn]) -> (RecordBatch, Vec<Column>) {
 
 fn map_all(mapping: &Mapping, columns: &[TestColumn]) -> Vec<Result<Mapped, Rejection>> {
     let (batch, kinds) = batch(columns);
-    let engine = expressions();
-    let compiled = mapping.expressions(&engine);
+    let engines = Engines::new();
+    let compiled = mapping.expressions(&engines);
     let rows = mapping.rows(&compiled, &batch, &kinds).unwrap();
     (0..batch.num_rows()).map(|row| rows.map(row)).collect()
 }
@@ -178,6 +178,8 @@ fn expressions_by_example() {
         ("{{ nothing }}", Ok(json!("absent"))),
         ("{{ nothing | trim | lower | replace('a', 'b') }}", Ok(json!("absent"))),
         ("{{ nothing * 100 }}", Ok(json!("absent"))),
+        ("{{ (nothing or email)[:4] }}", Ok(json!("absent"))),
+        ("{{ (nothing | default(email))[1:4] }}", Ok(json!("Ann"))),
         ("{{ vip }}/{{ nothing }}", Ok(json!("absent"))),
         ("{{ 'Mr ' ~ nothing }}", Ok(json!("absent"))),
         ("{{ 'low' if nothing < 5 else 'high' }}", Ok(json!("absent"))),
@@ -325,8 +327,8 @@ fn all_problems_are_found_at_once() {
     /fields/f/expression: nothing compares with none: write `is none` or `is not none`
     /fields/f/expression: values have no method `strip()`: use a filter, such as `| strip`
     /fields/f/expression: there is no filter `shout`
+    /fields/ff/expression: `Email.first`: there is no `first`, only structs have parts
     /fields/ff/expression: `address.zap`: there is no `zap`
-    /fields/ff/expression: `email.first`: there is no `first`, only structs have parts
     /fields/g/type: there is no type "money": it is one of text, integer, number, decimal(p,s), boolean, date, timestamp, json
     /fields/g/column: the unload has no column `zzz`
     /fields/h/write: this destination can't tell whether a field is empty

@@ -13,7 +13,7 @@ use penstock_model::snapshot::RowRange;
 use serde_json::value::RawValue;
 
 use super::TransformError;
-use crate::mapping::{KeyRows, Mapped, Mapping, Rejection, expressions, key_object};
+use crate::mapping::{Engines, KeyRows, Mapped, Mapping, Rejection, key_object};
 
 /// Rows of one split, fetched for a chunk.
 #[derive(Debug, Clone)]
@@ -58,8 +58,8 @@ pub fn transform_rows(
     changes: &[Change],
     placed: &[PlacedRows],
 ) -> Result<Vec<Transformed>, TransformError> {
-    let engine = expressions();
-    let compiled = mapping.expressions(&engine);
+    let engines = Engines::new();
+    let compiled = mapping.expressions(&engines);
     let batches = placed
         .iter()
         .map(|rows| mapping.rows(&compiled, &rows.batch, &plan.columns))
@@ -127,8 +127,8 @@ pub(super) fn append_rows(
     range: RowRange,
     placed: &[PlacedRows],
 ) -> Result<Vec<Transformed>, TransformError> {
-    let engine = expressions();
-    let compiled = mapping.expressions(&engine);
+    let engines = Engines::new();
+    let compiled = mapping.expressions(&engines);
     let batches = placed
         .iter()
         .map(|rows| {

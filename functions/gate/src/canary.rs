@@ -1,0 +1,65 @@
+//! The canary: some rows are delivered alone, and the rest only if few enough of them are rejected.
+
+use penstock_model::operation::Chunk;
+use penstock_model::outcome::Outcome;
+use penstock_model::port::Objects;
+use penstock_model::report::Counts;
+use penstock_model::run_plan::{GateDecision, RunPlan};
+use penstock_model::settle::ChunkReached;
+use penstock_model::{Failure, FailureName};
+
+/// Which chunks are delivered next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wave {
+    /// All of them: the sync has no canary, or it is all there is.
+    All,
+    /// The canary.
+    Canary,
+    /// What follows the canary.
+    Rest,
+}
+
+/// The chunks of the first wave and of the second.
+pub(crate) fn waves<'a>(plan: &RunPlan, decision: &'a GateDecision) -> (&'a [Chunk], &'a [Chunk]) {
+    match decision.chunks.split_first() {
+        Some((_, rest)) if plan.definition.sync.delivery.canary.is_some() && !rest.is_empty() => {
+            decision.chunks.split_at(1)
+        }
+        Some(_) | None => (&decision.chunks, &[]),
+    }
+}
+
+/// Which wave is next: the rest, once the canary was delivered and found well.
+///
+/// # Errors
+/// `GuardTripped` if more of the canary's rows were rejected than the sync tolerates.
+pub(crate) async fn wave(state: &dyn Objects, plan: &RunPlan, decision: &GateDecision) -> Result<Wave, Failure> {
+    let (first, rest) = waves(plan, decision);
+    let Some(canary) = first.first().filter(|_| !rest.is_empty()) else { return Ok(Wave::All) };
+    let result = penstock_commit::load_chunk(state, plan, *canary).await?;
+    let is_delivered = result.reached == ChunkReached::Attempted || result.outcomes.iter().all(Option::is_some);
+    if !is_delivered {
+        return Ok(Wave::Canary);
+    }
+    check(plan, result.outcomes.iter().flatten())?;
+    Ok(Wave::Rest)
+}
+
+fn check<'a>(plan: &RunPlan, outcomes: impl Iterator<Item = &'a Outcome>) -> Result<(), Failure> {
+    let mut counts = Counts::default();
+    outcomes.for_each(|outcome| counts.add(outcome));
+    let sent = counts.accepted + counts.skipped + counts.rejected + counts.unknown;
+    let tolerated = plan.definition.sync.delivery.tolerate_rejected;
+    match tolerated.filter(|limit| limit.is_exceeded_by(counts.rejected, sent)) {
+        None => Ok(()),
+        Some(limit) => Err(Failure::new(
+            FailureName::GuardTripped,
+            format!(
+                "sync {}: {} of the canary's {sent} rows were rejected, more than delivery.tolerate_rejected allows \
+                 ({limit}); the rest was not sent. Their dead letters appear with the next run; mend the mapping or \
+                 the rows first",
+                plan.run.sync, counts.rejected
+            ),
+        )),
+    }
+}
