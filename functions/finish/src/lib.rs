@@ -47,6 +47,10 @@ pub async fn handle(request: FinishRequest, _: &Invocation, context: &Context) -
     let plan = plans::load(state, &request.run).await?;
     let keys = plan.run.keys();
     if let Some((report, _)) = json::get_json::<RunReport>(state, &keys.report()).await? {
+        // A later run reports the runs that it folds as failed.
+        if report.status == RunStatus::Failed {
+            lease::verify(state, &plan.run).await?;
+        }
         return answer(context, &plan, &report);
     }
     lease::verify(state, &plan.run).await?;

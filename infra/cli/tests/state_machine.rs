@@ -87,7 +87,7 @@ fn every_failure_is_handled_on_every_task_as_its_name_says() {
             let letter = works_on_a_chunk(task).then_some("DeadLetter");
             let right = match name.handling() {
                 Handling::Retry => {
-                    retried.is_some_and(|r| grows_with_jitter(r) && r.max_attempts >= 5) && caught.is_none()
+                    retried.is_some_and(|r| grows_with_jitter(r) && r.max_attempts >= 3) && caught.is_none()
                 }
                 Handling::DeadLetterChunk => retried.is_none() && caught == letter,
                 Handling::WaitForOtherRun if task.function == "PlanFunction" => {

@@ -44,9 +44,11 @@ where
         };
         let payload = event.payload.get().as_bytes();
         match context.get_or_try_init(|| guard(build())).await {
-            Ok(context) => invoke(function, payload, &invocation, |request| handle(request, &invocation, context))
-                .await
-                .map_err(Named),
+            Ok(context) => {
+                invoke(function, payload, &invocation, |request| handle(request, &invocation, context))
+                    .await
+                    .map_err(Named)
+            }
             Err(failure) => {
                 tracing::error!(
                     function,

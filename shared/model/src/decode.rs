@@ -39,7 +39,9 @@ fn explain<T: DeserializeOwned>(json: &[u8], error: &serde_json::Error) -> Undec
     let path = serde_path_to_error::deserialize::<_, T>(&mut deserializer)
         .err()
         .map(|error| error.path().to_string())
-        .filter(|path| path != ".")
+        // `?` stands for a member whose name was not read to its end.
+        .map(|path| path.trim_end_matches('?').trim_end_matches('.').to_owned())
+        .filter(|path| !path.is_empty())
         .unwrap_or_else(|| "the top".to_owned());
     Undecodable { path, line: error.line(), column: error.column(), what: describe(error) }
 }

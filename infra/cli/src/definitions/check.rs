@@ -9,7 +9,7 @@ use penstock_model::definition::{Complete, Connection, Problem, ResolvedSync, Sy
 use penstock_model::port::OpenObjects;
 use penstock_model::unload::Column;
 
-use super::project::{Mistake, Project, Sourced};
+use super::project::{Mistake, Project, Sourced, tidy};
 
 /// A sync and what it refers to, all of it sound.
 #[derive(Debug)]
@@ -171,5 +171,5 @@ pub fn absolute(file: &Path, location: &str) -> String {
     }
     let beside = file.parent().unwrap_or(Path::new("."));
     let path = beside.join(location);
-    std::path::absolute(&path).unwrap_or(path).to_string_lossy().into_owned()
+    tidy(&std::path::absolute(&path).unwrap_or(path)).to_string_lossy().into_owned()
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use penstock_model::connector::{Connector, HttpConnector};
 use penstock_model::definition::{Connection, Problem, Sync, Unload};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::schema::{self, Kind};
 use super::yaml::{self, Document};
@@ -71,6 +72,15 @@ pub struct Project {
     pub connectors: BTreeMap<String, Sourced<HttpConnector>>,
     /// Everything wrong with the files read so far.
     pub mistakes: Vec<Mistake>,
+    references: Vec<Reference>,
+}
+
+/// What a sync refers to; known also if the rest of the sync is wrong.
+#[derive(Debug)]
+struct Reference {
+    file: PathBuf,
+    unload: Option<String>,
+    connection: Option<String>,
 }
 
 impl Project {
@@ -108,7 +118,9 @@ impl Project {
     }
 
     fn add(&mut self, file: &Path, document: Document) {
-        let kind = kind_by_folder(file).or_else(|| Kind::of(&document.value));
+        let told = Kind::of(&document.value);
+        // A connector file may stand beside the connections that name it.
+        let kind = told.filter(|kind| *kind == Kind::Connector).or_else(|| kind_by_folder(file)).or(told);
         let Some(kind) = kind else {
             let line = document.line("");
             self.mistakes.push(Mistake {
@@ -121,6 +133,10 @@ impl Project {
             });
             return;
         };
+        if kind == Kind::Sync {
+            let name = |member: &str| document.value.get(member).and_then(Value::as_str).map(str::to_owned);
+            self.references.push(Reference { file: file.to_owned(), unload: name("unload"), connection: name("connection") });
+        }
         let problems = schema::problems(kind, &document.value);
         if !problems.is_empty() {
             self.mistakes.extend(problems.iter().map(|problem| mistake(file, &document, problem)));
@@ -144,20 +160,13 @@ impl Project {
     /// Looks for the unloads and connections that the syncs read so far refer to: in the folders `unloads` and
     /// `connections` beside the sync's folder or in it, and beside the sync's file itself.
     pub fn resolve_references(&mut self) {
-        let syncs: Vec<_> = self
-            .syncs
-            .values()
-            .map(|sync| (sync.file.clone(), sync.definition.unload.clone(), sync.definition.connection.clone()))
-            .collect();
-        for (file, unload, connection) in syncs {
-            if !self.unloads.contains_key(&unload)
-                && let Some(found) = find(&file, "unloads", &unload)
-            {
+        for Reference { file, unload, connection } in std::mem::take(&mut self.references) {
+            let unload = unload.filter(|name| !self.unloads.contains_key(name));
+            if let Some(found) = unload.and_then(|name| find(&file, "unloads", &name)) {
                 self.read(&found);
             }
-            if !self.connections.contains_key(&connection)
-                && let Some(found) = find(&file, "connections", &connection)
-            {
+            let connection = connection.filter(|name| !self.connections.contains_key(name));
+            if let Some(found) = connection.and_then(|name| find(&file, "connections", &name)) {
                 self.read(&found);
             }
         }
@@ -179,7 +188,7 @@ impl Project {
                 penstock_destinations::BUILT_IN.join(", ")
             ))]);
         }
-        let path = connection.file.parent().unwrap_or(Path::new(".")).join(name);
+        let path = tidy(&connection.file.parent().unwrap_or(Path::new(".")).join(name));
         let mut project = Self::default();
         project.read(&path);
         let found = project.connectors.into_values().next();
@@ -251,7 +260,7 @@ fn same_file(one: &Path, other: &Path) -> bool {
 }
 
 /// `syncs/../unloads/x.yaml` as `unloads/x.yaml`, for messages.
-fn tidy(path: &Path) -> PathBuf {
+pub(super) fn tidy(path: &Path) -> PathBuf {
     let mut tidied = PathBuf::new();
     for part in path.components() {
         match part {

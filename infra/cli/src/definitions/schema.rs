@@ -98,6 +98,9 @@ fn explain(error: &ValidationError<'_>) -> Vec<Problem> {
             let words: Vec<_> = options.as_array().into_iter().flatten().map(plain).collect();
             vec![Problem::at(pointer, format!("must be one of: {}", words.join(", ")))]
         }
+        ValidationErrorKind::Pattern { pattern } => {
+            vec![Problem::at(pointer, format!("does not have the form that is asked for here, {pattern}"))]
+        }
         // Of several forms, the one that fits best is the one that was meant.
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => best(&pointer, context),
         _ => vec![Problem::at(pointer, error.masked().to_string())],

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::engine::{ItemSource, ItemsAt, TaskError, Tasks};
 
 /// A push on a laptop pauses after so long. A run that was killed is waited for no longer than this.
-pub const PUSH_TIME: Duration = Duration::from_secs(15);
+const PUSH_TIME: Duration = Duration::from_secs(15);
 /// What other functions are given: their work is not cut short on a laptop.
 const FUNCTION_TIME: Duration = Duration::from_secs(900);
 

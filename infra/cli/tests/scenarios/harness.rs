@@ -11,15 +11,15 @@ use serde_json::Value;
 
 /// One row of the customers table that scenarios sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Customer {
-    pub id: Option<i64>,
-    pub email: Option<String>,
-    pub name: Option<String>,
-    pub balance: Option<i128>,
+pub(crate) struct Customer {
+    pub(crate) id: Option<i64>,
+    pub(crate) email: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) balance: Option<i128>,
 }
 
 impl Customer {
-    pub fn new(id: i64) -> Self {
+    pub(crate) fn new(id: i64) -> Self {
         Self {
             id: Some(id),
             email: Some(format!("c{id}@example.com")),
@@ -28,44 +28,44 @@ impl Customer {
         }
     }
 
-    pub fn named(mut self, name: &str) -> Self {
+    pub(crate) fn named(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
     }
 }
 
-pub fn customers(ids: std::ops::Range<i64>) -> Vec<Customer> {
+pub(crate) fn customers(ids: std::ops::Range<i64>) -> Vec<Customer> {
     ids.map(Customer::new).collect()
 }
 
 /// A folder with a user's files.
-pub struct Project {
+pub(crate) struct Project {
     folder: tempfile::TempDir,
 }
 
 impl Project {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let project = Self { folder: tempfile::tempdir().unwrap() };
         project.write("unloads/customers.yaml", "location: data/dt=*/\nprimary_key: [id]\n");
         project
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
     /// Leaves an unload of one day, complete by its marker.
-    pub fn unload(&self, day: &str, rows: &[Customer]) {
+    pub(crate) fn unload(&self, day: &str, rows: &[Customer]) {
         let folder = self.path(&format!("unloads/data/dt={day}"));
         std::fs::create_dir_all(&folder).unwrap();
         write_customers(&folder.join("part-00000.parquet"), rows);
@@ -73,18 +73,18 @@ impl Project {
     }
 
     /// Runs the binary in the project's folder.
-    pub fn penstock(&self, args: &[&str]) -> Output {
+    pub(crate) fn penstock(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
         command.current_dir(self.folder.path()).args(args).stdin(Stdio::null());
         command
     }
 
     /// `penstock run --json` of the sync, and its one object.
-    pub fn run(&self, more: &[&str]) -> Value {
+    pub(crate) fn run(&self, more: &[&str]) -> Value {
         let args: Vec<&str> = ["run", "syncs/customers.yaml", "--json"].into_iter().chain(more.iter().copied()).collect();
         let output = self.penstock(&args);
         let result = json(&output);
@@ -98,7 +98,7 @@ impl Project {
 }
 
 /// The one JSON object that a command printed.
-pub fn json(output: &Output) -> Value {
+pub(crate) fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!(
             "{error}\nstdout: {}\nstderr: {}",
@@ -109,7 +109,7 @@ pub fn json(output: &Output) -> Value {
 }
 
 /// The result's counts that are not zero, as `added 3, accepted 3`.
-pub fn counts(result: &Value) -> String {
+pub(crate) fn counts(result: &Value) -> String {
     let shown: Vec<String> =
         ["read", "added", "changed", "removed", "unchanged", "accepted", "skipped", "rejected", "unknown"]
             .iter()
@@ -119,7 +119,7 @@ pub fn counts(result: &Value) -> String {
     shown.join(", ")
 }
 
-pub fn write_customers(path: &Path, rows: &[Customer]) {
+pub(crate) fn write_customers(path: &Path, rows: &[Customer]) {
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("id", Arc::new(rows.iter().map(|row| row.id).collect::<Int64Array>())),
         ("email", Arc::new(rows.iter().map(|row| row.email.as_deref()).collect::<StringArray>())),
@@ -142,8 +142,8 @@ pub fn write_customers(path: &Path, rows: &[Customer]) {
 }
 
 /// A table of its own in the test server.
-pub struct Table {
-    pub name: String,
+pub(crate) struct Table {
+    pub(crate) name: String,
     client: tokio_postgres::Client,
     address: String,
 }
@@ -151,7 +151,7 @@ pub struct Table {
 static TABLES: AtomicU32 = AtomicU32::new(0);
 
 impl Table {
-    pub async fn new(columns: &str) -> Self {
+    pub(crate) async fn new(columns: &str) -> Self {
         let address = std::env::vars()
             .find_map(|(name, value)| (name == "PENSTOCK_TEST_POSTGRES").then_some(value))
             .expect("PENSTOCK_TEST_POSTGRES names no server: run the tests with infra/test.sh, which starts one");
@@ -163,20 +163,20 @@ impl Table {
     }
 
     /// The customers table that [`Project::unload`] fits.
-    pub async fn customers() -> Self {
+    pub(crate) async fn customers() -> Self {
         Self::new("id bigint primary key, email text, name text, balance numeric(18,2)").await
     }
 
-    pub fn connection(&self) -> String {
+    pub(crate) fn connection(&self) -> String {
         format!("connector: postgres\naddress: \"{}\"\n", self.address)
     }
 
-    pub async fn execute(&self, sql: &str) {
+    pub(crate) async fn execute(&self, sql: &str) {
         self.client.batch_execute(&sql.replace("$table", &self.name)).await.unwrap();
     }
 
     /// The table's customers by id.
-    pub async fn rows(&self) -> Vec<Customer> {
+    pub(crate) async fn rows(&self) -> Vec<Customer> {
         let sql = format!("select id, email, name, (balance * 100)::bigint from {} order by id", self.name);
         self.client
             .query(&sql, &[])
@@ -194,7 +194,7 @@ impl Table {
 }
 
 /// The sync of customers into a table.
-pub fn postgres_sync(table: &Table, more: &str) -> String {
+pub(crate) fn postgres_sync(table: &Table, more: &str) -> String {
     format!(
         "unload: customers\nconnection: postgres\nobject: {}\nmatch: {{ id: id }}\nfields:\n  email: email\n  name: name\n  balance: balance\n{more}",
         table.name
@@ -202,14 +202,14 @@ pub fn postgres_sync(table: &Table, more: &str) -> String {
 }
 
 /// A project that syncs customers into a table of its own.
-pub async fn postgres_project(more: &str) -> (Project, Table) {
+pub(crate) async fn postgres_project(more: &str) -> (Project, Table) {
     let (project, table) = (Project::new(), Table::customers().await);
     project.write("connections/postgres.yaml", &table.connection());
     project.write("syncs/customers.yaml", &postgres_sync(&table, more));
     (project, table)
 }
 
-pub fn sorted(mut rows: Vec<Customer>) -> Vec<Customer> {
+pub(crate) fn sorted(mut rows: Vec<Customer>) -> Vec<Customer> {
     rows.sort_by_key(|row| row.id);
     rows
 }

@@ -40,9 +40,11 @@ async fn an_older_unload_than_the_committed_one_is_refused() {
     project.unload("2026-01-02", &customers(0..10));
     project.run(&[]);
     project.unload("2026-01-01", &customers(0..3));
-    let marker = std::fs::File::options().write(true).open(project.path("unloads/data/dt=2026-01-01/_SUCCESS")).unwrap();
     let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
-    marker.set_modified(long_ago).unwrap();
+    for name in ["part-00000.parquet", "_SUCCESS"] {
+        let path = project.path("unloads/data/dt=2026-01-01").join(name);
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
     let folder = project.path("unloads/data/dt=2026-01-01").display().to_string();
     let result = project.run(&["--unload", &folder]);
     assert_eq!(result["failure"]["name"], "UnloadMissing", "{result}");

@@ -40,7 +40,7 @@ pub(super) fn push_time(out: &mut String, seconds: u64, nanos: u32) {
     out.push(':');
     push_padded(out, seconds % 60, 2);
     out.push('.');
-    if nanos % 1_000 == 0 {
+    if nanos.is_multiple_of(1_000) {
         push_padded(out, u64::from(nanos / 1_000), 6);
     } else {
         push_padded(out, u64::from(nanos), 9);

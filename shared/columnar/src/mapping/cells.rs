@@ -10,9 +10,9 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Date64Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
-    Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, i256,
+    DataType, Date64Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType,
+    Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, i256,
 };
 use penstock_model::unload::ColumnType;
 
@@ -113,7 +113,9 @@ impl Offsets {
         match self {
             Self::Short(offsets) => short_range(offsets, row),
             Self::Long(offsets) => {
-                let at = |index: usize| offsets.get(index).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or(0);
+                let at = |index: usize| {
+                    offsets.get(index).and_then(|offset| usize::try_from(*offset).ok()).unwrap_or(0)
+                };
                 at(row)..at(row + 1)
             }
             Self::Fixed(width) => row * width..(row + 1) * width,
@@ -131,7 +133,10 @@ const UNKNOWN: ColumnType = ColumnType::Null;
 
 impl Cells {
     /// Reads `array` as a column of this logical type. `None` if no such column can be sent (intervals, unions).
-    #[expect(clippy::wildcard_enum_match_arm, reason = "Arrow has many types that no unload of a warehouse holds")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "Arrow has many types that no unload of a warehouse holds"
+    )]
     pub(super) fn new(array: &ArrayRef, kind: &ColumnType) -> Option<Self> {
         let values = match array.data_type() {
             DataType::Null => Values::Null,
@@ -142,9 +147,12 @@ impl Cells {
             DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
                 Values::Uint(cast(array, &DataType::UInt64).ok()?.as_primitive().clone())
             }
-            DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) | DataType::Decimal128(_, scale) => {
+            DataType::Decimal32(_, scale)
+            | DataType::Decimal64(_, scale)
+            | DataType::Decimal128(_, scale) => {
                 let same = matches!(array.data_type(), DataType::Decimal128(..));
-                let wide = if same { array.clone() } else { cast(array, &DataType::Decimal128(38, *scale)).ok()? };
+                let wide =
+                    if same { array.clone() } else { cast(array, &DataType::Decimal128(38, *scale)).ok()? };
                 Values::Decimal(wide.as_primitive().clone(), *scale, padding(kind, *scale))
             }
             DataType::Decimal256(_, scale) => {
@@ -167,7 +175,9 @@ impl Cells {
             DataType::FixedSizeBinary(_) => Values::Fixed(array.as_fixed_size_binary().clone()),
             DataType::Date32 => Values::Date(array.as_primitive().clone()),
             DataType::Date64 => Values::DateMillis(array.as_primitive::<Date64Type>().reinterpret_cast()),
-            DataType::Time32(unit) | DataType::Time64(unit) => Values::Time(time_counts(array, *unit)?, per_second(*unit)),
+            DataType::Time32(unit) | DataType::Time64(unit) => {
+                Values::Time(time_counts(array, *unit)?, per_second(*unit))
+            }
             DataType::Timestamp(unit, zone) => {
                 let counts = timestamp_counts(array, *unit);
                 let naive = *kind == ColumnType::Naive || (*kind != ColumnType::Instant && zone.is_none());
@@ -179,11 +189,17 @@ impl Cells {
             }
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
-                Values::List(Offsets::Short(list.offsets().clone()), Self::boxed(list.values(), element(kind))?)
+                Values::List(
+                    Offsets::Short(list.offsets().clone()),
+                    Self::boxed(list.values(), element(kind))?,
+                )
             }
             DataType::LargeList(_) => {
                 let list = array.as_list::<i64>();
-                Values::List(Offsets::Long(list.offsets().clone()), Self::boxed(list.values(), element(kind))?)
+                Values::List(
+                    Offsets::Long(list.offsets().clone()),
+                    Self::boxed(list.values(), element(kind))?,
+                )
             }
             DataType::FixedSizeList(_, width) => {
                 let list = array.as_fixed_size_list();
@@ -303,11 +319,15 @@ fn time_counts(array: &ArrayRef, unit: TimeUnit) -> Option<Int64Array> {
         TimeUnit::Second => {
             std::sync::Arc::new(array.as_primitive_opt::<Time32SecondType>()?.reinterpret_cast::<Int32Type>())
         }
-        TimeUnit::Millisecond => {
-            std::sync::Arc::new(array.as_primitive_opt::<Time32MillisecondType>()?.reinterpret_cast::<Int32Type>())
+        TimeUnit::Millisecond => std::sync::Arc::new(
+            array.as_primitive_opt::<Time32MillisecondType>()?.reinterpret_cast::<Int32Type>(),
+        ),
+        TimeUnit::Microsecond => {
+            return Some(array.as_primitive_opt::<Time64MicrosecondType>()?.reinterpret_cast());
         }
-        TimeUnit::Microsecond => return Some(array.as_primitive_opt::<Time64MicrosecondType>()?.reinterpret_cast()),
-        TimeUnit::Nanosecond => return Some(array.as_primitive_opt::<Time64NanosecondType>()?.reinterpret_cast()),
+        TimeUnit::Nanosecond => {
+            return Some(array.as_primitive_opt::<Time64NanosecondType>()?.reinterpret_cast());
+        }
     };
     Some(cast(&short, &DataType::Int64).ok()?.as_primitive::<Int64Type>().clone())
 }

@@ -19,8 +19,13 @@ impl Mapping {
     ///
     /// # Errors
     /// All that is wrong, each with a JSON pointer into the sync.
-    pub fn compile(sync: &Sync, columns: Option<&[Column]>, capabilities: &Capabilities) -> Result<Self, Vec<Problem>> {
-        let mut compiler = Compiler { columns, style: capabilities.values, used: BTreeSet::new(), problems: Vec::new() };
+    pub fn compile(
+        sync: &Sync,
+        columns: Option<&[Column]>,
+        capabilities: &Capabilities,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut compiler =
+            Compiler { columns, style: capabilities.values, used: BTreeSet::new(), problems: Vec::new() };
         compiler.operation(sync, capabilities);
         let matched = compiler.matched(sync);
         let drafts: Vec<(String, Draft)> = sync
@@ -149,9 +154,14 @@ impl Compiler<'_> {
             let Some(lower) = self.column(column, &pointer) else {
                 continue;
             };
-            let kind = self.columns.and_then(|columns| columns.iter().find(|column| column.name.to_lowercase() == lower));
+            let kind = self
+                .columns
+                .and_then(|columns| columns.iter().find(|column| column.name.to_lowercase() == lower));
             if kind.is_some_and(|column| is_nested(&column.kind)) {
-                self.problem(pointer, format!("column `{column}` holds lists or objects, which can't identify a record"));
+                self.problem(
+                    pointer,
+                    format!("column `{column}` holds lists or objects, which can't identify a record"),
+                );
                 continue;
             }
             matched.push((name.clone(), lower));
@@ -197,7 +207,10 @@ impl Compiler<'_> {
         .collect();
         if given.len() != 1 {
             let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
-            self.problem(pointer, format!("give exactly one of column, expression, constant and lookup, not {found}"));
+            self.problem(
+                pointer,
+                format!("give exactly one of column, expression, constant and lookup, not {found}"),
+            );
             return None;
         }
         if let Some(column) = &details.column {
@@ -264,7 +277,9 @@ impl Compiler<'_> {
                 | ColumnType::Date
                 | ColumnType::Time
                 | ColumnType::Instant
-                | ColumnType::Naive => return Some(format!("`{path}`: there is no `{part}`, only structs have parts")),
+                | ColumnType::Naive => {
+                    return Some(format!("`{path}`: there is no `{part}`, only structs have parts"));
+                }
             };
         }
         None
@@ -373,8 +388,10 @@ fn word(kind: OperationKind) -> &'static str {
 /// The column whose name is most like this one, if any is much like it.
 fn nearest<'a>(name: &str, columns: &'a [Column]) -> Option<&'a str> {
     let allowed = name.chars().count() / 3 + 1;
-    let distances: BTreeMap<(usize, &str), ()> =
-        columns.iter().map(|column| ((distance(name, &column.name.to_lowercase()), column.name.as_str()), ())).collect();
+    let distances: BTreeMap<(usize, &str), ()> = columns
+        .iter()
+        .map(|column| ((distance(name, &column.name.to_lowercase()), column.name.as_str()), ()))
+        .collect();
     distances.keys().next().filter(|(distance, _)| *distance <= allowed).map(|(_, name)| *name)
 }
 

@@ -15,7 +15,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use minijinja::value::{Rest, ValueKind};
+use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, escape_formatter, filters};
 
 use super::cells::{Cell, Cells};
@@ -25,8 +25,10 @@ use super::scan::{self, Scan};
 use super::value::{push_json, push_plain};
 
 pub(super) const FAILED: Refusal = Refusal { code: "expression_failed", what: "could not be worked out" };
-const TOO_LONG: Refusal =
-    Refusal { code: "expression_failed", what: "uses a decimal with more digits than an expression can calculate with" };
+const TOO_LONG: Refusal = Refusal {
+    code: "expression_failed",
+    what: "uses a decimal with more digits than an expression can calculate with",
+};
 
 fn is_null(value: &Value) -> bool {
     value.is_undefined() || value.is_none()
@@ -69,6 +71,9 @@ fn engine<'s>(undefined: UndefinedBehavior) -> Environment<'s> {
     engine
 }
 
+/// A filter's arguments, named ones among them.
+type Arguments = Rest<ValueOrKwargs>;
+
 /// Filters that would make something of a null.
 fn add_filters(engine: &mut Environment<'_>) {
     let strict = [
@@ -82,17 +87,19 @@ fn add_filters(engine: &mut Environment<'_>) {
         ("replace", Value::from_function(filters::replace)),
     ];
     for (name, filter) in strict {
-        engine.add_filter(name, move |state: &mut State, args: Rest<Value>| -> Result<Value, Error> {
+        engine.add_filter(name, move |state: &mut State, args: Arguments| -> Result<Value, Error> {
+            let args = args.into_values();
             if args.iter().any(is_null) {
                 return Err(Error::from(ErrorKind::UndefinedError));
             }
             filter.call(state, &args)
         });
     }
-    let defaulted = [("int", Value::from_function(filters::int)), ("float", Value::from_function(filters::float))];
+    let defaulted =
+        [("int", Value::from_function(filters::int)), ("float", Value::from_function(filters::float))];
     for (name, filter) in defaulted {
-        engine.add_filter(name, move |state: &mut State, args: Rest<Value>| -> Result<Value, Error> {
-            match args.0.as_slice() {
+        engine.add_filter(name, move |state: &mut State, args: Arguments| -> Result<Value, Error> {
+            match args.into_values().as_slice() {
                 [value] if is_null(value) => Err(Error::from(ErrorKind::UndefinedError)),
                 [value, rest @ ..] if is_null(value) => {
                     let mut args = vec![Value::from(())];
@@ -110,8 +117,8 @@ fn add_filters(engine: &mut Environment<'_>) {
         ("sum", Value::from_function(filters::sum)),
     ];
     for (name, filter) in without_nulls {
-        engine.add_filter(name, move |state: &mut State, args: Rest<Value>| -> Result<Value, Error> {
-            let mut args = args.0;
+        engine.add_filter(name, move |state: &mut State, args: Arguments| -> Result<Value, Error> {
+            let mut args = args.into_values();
             if let Some(list) = args.first_mut() {
                 if is_null(list) {
                     return Err(Error::from(ErrorKind::UndefinedError));
@@ -172,10 +179,16 @@ impl Source {
         };
         let mut problems = problems;
         problems.extend(
-            filters.iter().filter(|name| !known("name is filter", name)).map(|name| format!("there is no filter `{name}`")),
+            filters
+                .iter()
+                .filter(|name| !known("name is filter", name))
+                .map(|name| format!("there is no filter `{name}`")),
         );
         problems.extend(
-            tests.iter().filter(|name| !known("name is test", name)).map(|name| format!("there is no test `{name}`")),
+            tests
+                .iter()
+                .filter(|name| !known("name is test", name))
+                .map(|name| format!("there is no test `{name}`")),
         );
         if problems.is_empty() { Ok(source) } else { Err(problems) }
     }
@@ -250,7 +263,12 @@ fn jinja_value(cell: &Cell<'_>, any_null: &mut bool) -> Result<Value, Refusal> {
             decimal_value(&text)?
         }
         Cell::Json(text) => serde_json::from_str::<Value>(text).map_err(|_| FAILED)?,
-        Cell::Bytes(_) | Cell::Uuid(_) | Cell::Date(_) | Cell::Time(..) | Cell::Instant(..) | Cell::Naive(..) => {
+        Cell::Bytes(_)
+        | Cell::Uuid(_)
+        | Cell::Date(_)
+        | Cell::Time(..)
+        | Cell::Instant(..)
+        | Cell::Naive(..) => {
             let mut text = String::new();
             push_plain(&mut text, cell);
             Value::from(text)

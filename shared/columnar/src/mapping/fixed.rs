@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use arrow::datatypes::i256;
+use penstock_model::Key;
 use penstock_model::connector::ValueStyle;
 use penstock_model::key::{KeyDamaged, KeyValue};
 use penstock_model::unload::{Column, ColumnType};
-use penstock_model::Key;
 use serde_json::Value;
 
 use super::Mapping;
@@ -93,7 +93,8 @@ pub(crate) fn match_from_key(
     let mut out = String::from("{");
     for (index, field) in mapping.matched.iter().enumerate() {
         let wanted = mapping.columns.get(field.column);
-        let found = columns.iter().zip(&values).find(|(column, _)| Some(&column.name.to_lowercase()) == wanted);
+        let found =
+            columns.iter().zip(&values).find(|(column, _)| Some(&column.name.to_lowercase()) == wanted);
         let Some((column, value)) = found else {
             return Ok(None);
         };
@@ -113,7 +114,9 @@ fn key_cell<'a>(value: &'a KeyValue, kind: &ColumnType) -> Cell<'a> {
         KeyValue::Null => Cell::Null,
         KeyValue::Bool(value) => Cell::Bool(*value),
         KeyValue::Int(value) => match kind {
-            ColumnType::Decimal { scale } => Cell::Decimal(i256::from_i128(*value), 0, scale.max(&0).unsigned_abs()),
+            ColumnType::Decimal { scale } => {
+                Cell::Decimal(i256::from_i128(*value), 0, scale.max(&0).unsigned_abs())
+            }
             ColumnType::Bool
             | ColumnType::Int
             | ColumnType::Float
@@ -138,7 +141,10 @@ fn key_cell<'a>(value: &'a KeyValue, kind: &ColumnType) -> Cell<'a> {
         KeyValue::Date(days) => Cell::Date((*days).into()),
         KeyValue::Time(nanos) => {
             let nanos = nanos.rem_euclid(86_400_000_000_000);
-            Cell::Time((nanos / 1_000_000_000).unsigned_abs(), u32::try_from(nanos % 1_000_000_000).unwrap_or_default())
+            Cell::Time(
+                (nanos / 1_000_000_000).unsigned_abs(),
+                u32::try_from(nanos % 1_000_000_000).unwrap_or_default(),
+            )
         }
         KeyValue::Instant(nanos) => {
             let (seconds, nanos) = split(*nanos);

@@ -170,7 +170,11 @@ mod tests {
             ("1", 10, 0, "0.0000000001"),
         ];
         for (unscaled, scale, padding, expected) in cases {
-            assert_eq!(written(|out| push_decimal(out, unscaled, scale, padding)), expected, "{unscaled} {scale}");
+            assert_eq!(
+                written(|out| push_decimal(out, unscaled, scale, padding)),
+                expected,
+                "{unscaled} {scale}"
+            );
         }
     }
 

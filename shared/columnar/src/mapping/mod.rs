@@ -26,9 +26,9 @@ use penstock_model::definition::{Mode, OnNull, Scope, Sync};
 use penstock_model::operation::OperationKind;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub(crate) use expression::Engines;
 pub(crate) use fixed::{key_object, match_from_key};
 pub use row::UnknownColumn;
-pub(crate) use expression::Engines;
 pub(crate) use row::{KeyRows, Mapped, Rejection};
 
 use convert::Target;
@@ -106,7 +106,9 @@ impl Mapping {
 
     /// The match fields in the destination's spelling, in order, each with the column (lower case) that fills it.
     pub fn match_fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.matched.iter().map(|field| (field.name.as_str(), self.columns.get(field.column).map_or("", String::as_str)))
+        self.matched
+            .iter()
+            .map(|field| (field.name.as_str(), self.columns.get(field.column).map_or("", String::as_str)))
     }
 
     /// Whether the match values of a removed row can be had from its primary key. Where they can't, they have to

@@ -66,7 +66,8 @@ impl Mapping {
         batch: &RecordBatch,
         columns: &[Column],
     ) -> Result<Rows<'m, 'e, 's>, UnknownColumn> {
-        let cells = self.columns.iter().map(|name| cells_of(batch, name, columns)).collect::<Result<_, _>>()?;
+        let cells =
+            self.columns.iter().map(|name| cells_of(batch, name, columns)).collect::<Result<_, _>>()?;
         Ok(Rows { mapping: self, expressions, cells })
     }
 }
@@ -75,7 +76,8 @@ impl Mapping {
 fn cells_of(batch: &RecordBatch, name: &str, columns: &[Column]) -> Result<Cells, UnknownColumn> {
     let kind = columns.iter().find(|column| column.name.to_lowercase() == name).map(|column| &column.kind);
     let schema = batch.schema();
-    let array = schema.fields().iter().zip(batch.columns()).find(|(field, _)| field.name().to_lowercase() == name);
+    let array =
+        schema.fields().iter().zip(batch.columns()).find(|(field, _)| field.name().to_lowercase() == name);
     array
         .and_then(|(_, array)| Cells::new(array, kind.unwrap_or(&ColumnType::Null)))
         .ok_or_else(|| UnknownColumn { name: name.to_owned() })
@@ -229,6 +231,10 @@ impl Rows<'_, '_, '_> {
             Source::Expression(..) => "the expression".to_owned(),
             Source::Constant(_) => "the constant".to_owned(),
         };
-        Rejection { code: refusal.code, message: format!("{subject} {}", refusal.what), field: field.name.clone() }
+        Rejection {
+            code: refusal.code,
+            message: format!("{subject} {}", refusal.what),
+            field: field.name.clone(),
+        }
     }
 }

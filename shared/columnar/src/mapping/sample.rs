@@ -23,7 +23,11 @@ impl Mapping {
                 let found = test.row.iter().find(|(name, _)| name.to_lowercase() == *wanted);
                 Cells::sample(found.map_or(Value::Null, |(_, value)| value.clone()))
             };
-            let rows = Rows { mapping: self, expressions: &compiled, cells: self.columns.iter().map(sample).collect() };
+            let rows = Rows {
+                mapping: self,
+                expressions: &compiled,
+                cells: self.columns.iter().map(sample).collect(),
+            };
             for name in test.row.keys().filter(|name| !self.columns.contains(&name.to_lowercase())) {
                 problems.push(Problem::at(
                     format!("/tests/{number}/row/{}", pointer_part(name)),
@@ -32,7 +36,8 @@ impl Mapping {
             }
             for (name, expected) in &test.expect {
                 if let Some(message) = rows.difference(name, expected) {
-                    problems.push(Problem::at(format!("/tests/{number}/expect/{}", pointer_part(name)), message));
+                    problems
+                        .push(Problem::at(format!("/tests/{number}/expect/{}", pointer_part(name)), message));
                 }
             }
         }
@@ -54,7 +59,8 @@ impl Rows<'_, '_, '_> {
             return Some(format!("`{name}` is none of the sync's fields"));
         }
         if json.is_empty() {
-            return (!expected.is_null()).then(|| format!("expected {expected}, but the field is not sent: it is null"));
+            return (!expected.is_null())
+                .then(|| format!("expected {expected}, but the field is not sent: it is null"));
         }
         let got: Value = serde_json::from_str(&json).unwrap_or_default();
         let emptied = expected.is_null() && got == "";
@@ -74,7 +80,12 @@ fn same(one: &Value, other: &Value) -> bool {
                 && one.iter().all(|(name, value)| other.get(name).is_some_and(|other| same(value, other)))
         }
         (
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)
+            | Value::Object(_),
             _,
         ) => one == other,
     }

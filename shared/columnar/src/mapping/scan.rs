@@ -116,7 +116,8 @@ fn string_rest(characters: &mut std::str::Chars<'_>, quote: char) -> String {
 
 impl Scan {
     fn look(&mut self, tokens: &[Token]) {
-        if let [Token::Word(set), Token::Word(name), value @ ..] = tokens.strip_prefix(&[Token::Sign('-')]).unwrap_or(tokens)
+        if let [Token::Word(set), Token::Word(name), value @ ..] =
+            tokens.strip_prefix(&[Token::Sign('-')]).unwrap_or(tokens)
             && set == "set"
             && value.contains(&Token::Word(name.clone()))
         {
@@ -135,14 +136,18 @@ impl Scan {
                     }
                 }
                 (Some(Token::Sign('.')), Token::Word(name))
-                    if following(1) == Some(&Token::Sign('(')) && object != Some(&Token::Word("loop".to_owned())) =>
+                    if following(1) == Some(&Token::Sign('('))
+                        && object != Some(&Token::Word("loop".to_owned())) =>
                 {
-                    self.problems.push(format!("values have no method `{name}()`: use a filter, such as `| {name}`"));
+                    self.problems
+                        .push(format!("values have no method `{name}()`: use a filter, such as `| {name}`"));
                 }
                 (Some(Token::Sign('=')), Token::Word(none))
-                    if matches!(none.as_str(), "none" | "None") && matches!(object, Some(Token::Sign('=' | '!'))) =>
+                    if matches!(none.as_str(), "none" | "None")
+                        && matches!(object, Some(Token::Sign('=' | '!'))) =>
                 {
-                    self.problems.push("nothing compares with none: write `is none` or `is not none`".to_owned());
+                    self.problems
+                        .push("nothing compares with none: write `is none` or `is not none`".to_owned());
                 }
                 (_, Token::Word(_) | Token::Text | Token::Sign(_)) => {}
             }
@@ -173,7 +178,9 @@ fn code(text: &str, end: &str) -> (usize, Vec<Token>) {
             }
             letter if letter == '_' || letter.is_alphanumeric() => {
                 let mut word = String::from(letter);
-                while let Some((_, next)) = characters.next_if(|(_, next)| *next == '_' || next.is_alphanumeric()) {
+                while let Some((_, next)) =
+                    characters.next_if(|(_, next)| *next == '_' || next.is_alphanumeric())
+                {
                     word.push(next);
                 }
                 tokens.push(Token::Word(word));
@@ -226,7 +233,10 @@ mod tests {
             ("{{ a[::-1] }}", "a[0~0~0~-1]"),
             ("{{ a[ : ] }}", "a[ 0~0 ]"),
             ("{{ {'x:': a[':'], 'y': b[{'k': 1}['k']:]} }}", "{'x:': a[':'], 'y': b[{'k': 1}['k']~0]}"),
-            ("it's {{ a[:2] }} {x: [1:2]} {# it's #}{% if b[1:] %}", "it's {{ a[0~0~2] }} {x: [1:2]} {% if b[1~0] %}"),
+            (
+                "it's {{ a[:2] }} {x: [1:2]} {# it's #}{% if b[1:] %}",
+                "it's {{ a[0~0~2] }} {x: [1:2]} {% if b[1~0] %}",
+            ),
         ];
         for (template, expected) in cases {
             assert_eq!(scan(template).for_names, expected, "{template}");
@@ -237,7 +247,9 @@ mod tests {
 
     #[test]
     fn filters_tests_and_traps_are_seen() {
-        let seen = scan("{{ a | trim|lower }} | x == none {% if b is not none and c is defined %}{{ 'a | b == none' }}{% endif %}");
+        let seen = scan(
+            "{{ a | trim|lower }} | x == none {% if b is not none and c is defined %}{{ 'a | b == none' }}{% endif %}",
+        );
         assert_eq!(seen.filters, ["trim", "lower"]);
         assert_eq!(seen.tests, ["none", "defined"]);
         assert!(seen.problems.is_empty());

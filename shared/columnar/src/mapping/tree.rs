@@ -51,7 +51,10 @@ impl Node {
         for (name, draft) in root {
             match draft.finish() {
                 Ok(node) => branches.push((json::key_of(&name), node)),
-                Err(words) => conflicts.push((first_fields.get(&name).copied().unwrap_or_default(), format!("below {name:?}: {words}"))),
+                Err(words) => conflicts.push((
+                    first_fields.get(&name).copied().unwrap_or_default(),
+                    format!("below {name:?}: {words}"),
+                )),
             }
         }
         if conflicts.is_empty() { Ok(Self::Object(branches)) } else { Err(conflicts) }
@@ -124,10 +127,12 @@ fn insert(branch: &mut BTreeMap<String, Draft>, parts: &[String], field: usize) 
             }
             free
         }
-        [first, rest @ ..] => match branch.entry(first.clone()).or_insert_with(|| Draft::Branch(BTreeMap::new())) {
-            Draft::Leaf(_) => false,
-            Draft::Branch(branch) => insert(branch, rest, field),
-        },
+        [first, rest @ ..] => {
+            match branch.entry(first.clone()).or_insert_with(|| Draft::Branch(BTreeMap::new())) {
+                Draft::Leaf(_) => false,
+                Draft::Branch(branch) => insert(branch, rest, field),
+            }
+        }
     }
 }
 
@@ -139,7 +144,8 @@ impl Draft {
         };
         let numbers = branches.keys().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).count();
         if numbers == 0 {
-            let finished = branches.into_iter().map(|(name, draft)| Ok((json::key_of(&name), draft.finish()?)));
+            let finished =
+                branches.into_iter().map(|(name, draft)| Ok((json::key_of(&name), draft.finish()?)));
             return Ok(Node::Object(finished.collect::<Result<_, String>>()?));
         }
         if numbers < branches.len() {
@@ -147,7 +153,8 @@ impl Draft {
         }
         let mut places = BTreeMap::new();
         for (name, draft) in branches {
-            places.insert(name.parse::<usize>().map_err(|_| format!("{name} is no place in an array"))?, draft);
+            places
+                .insert(name.parse::<usize>().map_err(|_| format!("{name} is no place in an array"))?, draft);
         }
         if !places.keys().copied().eq(0..numbers) {
             return Err("the places of an array start at 0 and leave none out".to_owned());
@@ -199,7 +206,15 @@ mod tests {
 
     #[test]
     fn dots_make_objects_and_numbers_make_arrays() {
-        let names = ["a", "address.city", "address.zip", "emails.0.type", "emails.0.value", "emails.1.value", r"odd\.name"];
+        let names = [
+            "a",
+            "address.city",
+            "address.zip",
+            "emails.0.type",
+            "emails.0.value",
+            "emails.1.value",
+            r"odd\.name",
+        ];
         let all: Vec<usize> = (0..names.len()).collect();
         assert_eq!(
             written(&names, &all),

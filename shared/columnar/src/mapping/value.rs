@@ -41,7 +41,9 @@ enum PlainClass {
 
 fn plain_class(cell: &Cell<'_>) -> PlainClass {
     match cell {
-        Cell::Text(_) | Cell::Json(_) | Cell::List(..) | Cell::Struct(..) | Cell::Map(..) => PlainClass::Unescaped,
+        Cell::Text(_) | Cell::Json(_) | Cell::List(..) | Cell::Struct(..) | Cell::Map(..) => {
+            PlainClass::Unescaped
+        }
         Cell::Null
         | Cell::Bool(_)
         | Cell::Int(_)
@@ -71,7 +73,9 @@ pub(super) fn push_json(out: &mut String, cell: &Cell<'_>) {
         Cell::Text(text) => push_text(out, text),
         Cell::Float(value) if !value.is_finite() => quoted(out, |out| push_plain(out, cell)),
         Cell::Float32(value) if !value.is_finite() => quoted(out, |out| push_plain(out, cell)),
-        Cell::Decimal(_, scale, padding) if *scale > 0 || *padding > 0 => quoted(out, |out| push_plain(out, cell)),
+        Cell::Decimal(_, scale, padding) if *scale > 0 || *padding > 0 => {
+            quoted(out, |out| push_plain(out, cell));
+        }
         Cell::Bool(_)
         | Cell::Int(_)
         | Cell::Decimal(..)
@@ -79,7 +83,12 @@ pub(super) fn push_json(out: &mut String, cell: &Cell<'_>) {
         | Cell::Float(_)
         | Cell::Number(_)
         | Cell::Json(_) => push_plain(out, cell),
-        Cell::Bytes(_) | Cell::Uuid(_) | Cell::Date(_) | Cell::Time(..) | Cell::Instant(..) | Cell::Naive(..) => {
+        Cell::Bytes(_)
+        | Cell::Uuid(_)
+        | Cell::Date(_)
+        | Cell::Time(..)
+        | Cell::Instant(..)
+        | Cell::Naive(..) => {
             quoted(out, |out| push_plain(out, cell));
         }
         Cell::List(items, rows) => {

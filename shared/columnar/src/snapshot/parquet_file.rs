@@ -1,5 +1,6 @@
 //! One partition's Parquet file, written and read.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, RecordBatch};
@@ -157,11 +158,24 @@ pub(super) fn read_into(
     body: Bytes,
     is_wanted: impl Fn(u128) -> bool,
 ) -> Result<(), FormatError> {
+    // Parquet's decoder panics on some damage.
+    catch_unwind(AssertUnwindSafe(|| decode_into(all, key, body, is_wanted)))
+        .unwrap_or_else(|_| Err(damaged(key, 0, "the Parquet decoder gave up on it")))
+}
+
+fn decode_into(
+    all: &mut SnapshotRows,
+    key: &str,
+    body: Bytes,
+    is_wanted: impl Fn(u128) -> bool,
+) -> Result<(), FormatError> {
     let refused = |source| FormatError::Parquet { key: key.to_owned(), source };
+    // Each row has a hash of 8 bytes that is stored as it is.
+    let most = body.len() / 8;
     let builder = ParquetRecordBatchReaderBuilder::try_new(body).map_err(refused)?;
     let kinds = key_columns(key, builder.metadata().file_metadata().key_value_metadata())?;
     let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-    all.rows.reserve(rows);
+    all.rows.reserve(rows.min(most));
     for batch in builder.with_batch_size(BATCH_ROWS).build().map_err(refused)? {
         let batch = batch.map_err(|error| refused(error.into()))?;
         push_batch(all, &batch, &kinds, &is_wanted)

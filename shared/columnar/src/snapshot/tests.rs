@@ -165,6 +165,10 @@ proptest! {
         }
         prop_assert_eq!(found, rows);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn damage_is_an_error_or_harmless_but_no_panic(at in any::<prop::sample::Index>(), byte: u8) {

@@ -50,10 +50,8 @@ async fn one_split(
     rows: &[u32],
 ) -> Result<Vec<PlacedRows>, TransformError> {
     let split = usize::try_from(number).ok().and_then(|number| from.splits.get(number));
-    let split = split.ok_or(TransformError::NoSuchRow {
-        split: number,
-        row: rows.first().copied().unwrap_or_default(),
-    })?;
+    let split = split
+        .ok_or(TransformError::NoSuchRow { split: number, row: rows.first().copied().unwrap_or_default() })?;
     let mut placed = Vec::new();
     let source = SplitSource { objects: from.objects, unload: from.unload, split, columns, naive };
     let read = read_split(source, Some(rows), |batch, numbers| {

@@ -9,11 +9,11 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+use penstock_model::change::Change;
 use penstock_model::key::KeyDamaged;
 use penstock_model::operation::Transformed;
-use penstock_model::run_plan::RunPlan;
-use penstock_model::change::Change;
 use penstock_model::port::Objects;
+use penstock_model::run_plan::RunPlan;
 use penstock_model::snapshot::{LedgerEntry, RowRange};
 use penstock_model::{Failure, FailureName};
 

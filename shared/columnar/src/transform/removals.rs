@@ -52,7 +52,14 @@ fn one(
     let shown = raw(key_object(key, &plan.key_columns)?)?;
     let reject = |code: &str, message: &str, key| {
         let (code, message) = (code.to_owned(), message.to_owned());
-        Ok(Transformed::Rejected(RejectedRecord { n, key, stage: Stage::Transform, code, message, field: None }))
+        Ok(Transformed::Rejected(RejectedRecord {
+            n,
+            key,
+            stage: Stage::Transform,
+            code,
+            message,
+            field: None,
+        }))
     };
     let id = identity.and_then(|identity| identity.id.clone());
     if removal.needs_id && id.is_none() {

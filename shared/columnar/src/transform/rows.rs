@@ -106,7 +106,9 @@ enum Decision {
 
 fn decide(mode: Mode, change: &Change) -> Decision {
     match (change.kind, mode) {
-        (ChangeKind::DuplicateKey, _) => Decision::Reject("duplicate_key", "several rows share this primary key"),
+        (ChangeKind::DuplicateKey, _) => {
+            Decision::Reject("duplicate_key", "several rows share this primary key")
+        }
         (ChangeKind::NullKey, _) => Decision::Reject("null_key", "a column of the primary key is null"),
         // Removals have chunks of their own.
         (ChangeKind::Removed, _) => Decision::Skip(SkipReason::NothingToSay),

@@ -21,13 +21,15 @@ use crate::testing::{MemoryObjects, block_on};
 
 /// Two splits of one file: rows 0 to 3 in two row groups, rows 4 and 5 in a third.
 fn unload() -> (Arc<MemoryObjects>, PinnedUnload, Vec<Split>) {
-    let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(10), Some(11), Some(12), Some(13), Some(14), None]));
+    let ids: ArrayRef =
+        Arc::new(Int64Array::from(vec![Some(10), Some(11), Some(12), Some(13), Some(14), None]));
     let names: ArrayRef =
         Arc::new(StringArray::from(vec![Some("a"), Some("b"), None, Some("d"), Some("secret"), Some("f")]));
     let seen: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![0; 6]));
     let unused: ArrayRef = Arc::new(Int64Array::from(vec![0; 6]));
     let batch =
-        RecordBatch::try_from_iter([("ID", ids), ("Name", names), ("seen", seen), ("unused", unused)]).unwrap();
+        RecordBatch::try_from_iter([("ID", ids), ("Name", names), ("seen", seen), ("unused", unused)])
+            .unwrap();
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(2)).build();
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
@@ -64,8 +66,10 @@ fn plan(sync: &Sync) -> (Arc<MemoryObjects>, RunPlan) {
     let definition = ResolvedSync {
         name: "s".into(),
         sync: sync.clone(),
-        unload: serde_json::from_value(json!({ "location": "u/", "primary_key": ["id"], "naive_timestamps": "+02:00" }))
-            .unwrap(),
+        unload: serde_json::from_value(
+            json!({ "location": "u/", "primary_key": ["id"], "naive_timestamps": "+02:00" }),
+        )
+        .unwrap(),
         connection: serde_json::from_value(json!({ "connector": "postgres" })).unwrap(),
         connector: Connector::Postgres,
         environment: None,
@@ -130,9 +134,7 @@ fn each_change_comes_to_one_line_in_its_place() {
         change(ChangeKind::NullKey, 0, 1, 1),
         change(ChangeKind::Added, 10, 0, 0),
     ];
-    let operation = |n, id, fields: Value| {
-        json!({ "operation": { "n": n, "kind": "upsert", "key": { "ID": id }, "match": { "id": id }, "fields": fields } })
-    };
+    let operation = |n, id, fields: Value| json!({ "operation": { "n": n, "kind": "upsert", "key": { "ID": id }, "match": { "id": id }, "fields": fields } });
     let at = "1969-12-31T22:00:00.000000Z";
     assert_eq!(
         mapped(definition, &changes),
@@ -152,7 +154,12 @@ fn the_mode_decides_what_is_done() {
     let kinds = |mode: &str| {
         let lines = mapped(json!({ "mode": mode, "fields": { "n": "name" } }), &changes);
         let word = |line: &Value| {
-            line.pointer("/operation/kind").or_else(|| line.pointer("/skipped/why")).unwrap().as_str().unwrap().to_owned()
+            line.pointer("/operation/kind")
+                .or_else(|| line.pointer("/skipped/why"))
+                .unwrap()
+                .as_str()
+                .unwrap()
+                .to_owned()
         };
         lines.iter().map(word).collect::<Vec<_>>()
     };
@@ -198,9 +205,7 @@ fn every_row_of_a_range_is_appended() {
     let work = LedgerEntry { unload: plan.unload.clone(), splits: plan.splits.clone(), pending: Vec::new() };
     let range = RowRange { split: 1, from: 0, to: 2 };
     let transformed = block_on(append(objects.as_ref(), &plan, &mapping(&sync), &work, range)).unwrap();
-    let operation = |n, id: Value, name| {
-        json!({ "operation": { "n": n, "kind": "append", "key": { "ID": id }, "match": {}, "fields": { "n": name } } })
-    };
+    let operation = |n, id: Value, name| json!({ "operation": { "n": n, "kind": "append", "key": { "ID": id }, "match": {}, "fields": { "n": name } } });
     assert_eq!(lines(&transformed), [operation(0, json!(14), "secret"), operation(1, Value::Null, "f")]);
 }
 
@@ -223,11 +228,12 @@ fn identity(created: bool, id: Option<&str>, matched: Option<Value>) -> Option<I
 
 #[test]
 fn removals_touch_what_is_ours_unless_told_otherwise() {
-    let by_key = |on_removed: Value| json!({ "on_removed": on_removed, "fields": { "n": "name", "a.b": "name" } });
-    let by_name =
-        |on_removed: Value| json!({ "match": { "m": "name" }, "on_removed": on_removed, "fields": { "n": "id" } });
+    let by_key =
+        |on_removed: Value| json!({ "on_removed": on_removed, "fields": { "n": "name", "a.b": "name" } });
+    let by_name = |on_removed: Value| json!({ "match": { "m": "name" }, "on_removed": on_removed, "fields": { "n": "id" } });
     let operation = |kind: &str, matched: Value, id: Option<&str>, fields: Value| {
-        let mut operation = json!({ "n": 0, "kind": kind, "key": { "ID": 7 }, "match": matched, "fields": fields });
+        let mut operation =
+            json!({ "n": 0, "kind": kind, "key": { "ID": 7 }, "match": matched, "fields": fields });
         if let Some(id) = id {
             operation["id"] = json!(id);
         }
@@ -241,8 +247,16 @@ fn removals_touch_what_is_ours_unless_told_otherwise() {
         (by_key(json!("delete")), identity(false, None, None), skipped("not_ours")),
         (by_key(json!("delete")), identity(true, None, None), operation("delete", key(), None, json!({}))),
         (by_key(json!({ "delete": "any" })), None, operation("delete", key(), None, json!({}))),
-        (by_key(json!("archive")), identity(true, Some("x1"), None), operation("archive", key(), Some("x1"), json!({}))),
-        (by_name(json!("archive")), identity(true, Some("x1"), None), operation("archive", json!({}), Some("x1"), json!({}))),
+        (
+            by_key(json!("archive")),
+            identity(true, Some("x1"), None),
+            operation("archive", key(), Some("x1"), json!({})),
+        ),
+        (
+            by_name(json!("archive")),
+            identity(true, Some("x1"), None),
+            operation("archive", json!({}), Some("x1"), json!({})),
+        ),
         (
             by_name(json!({ "delete": "any" })),
             identity(false, None, Some(json!({ "m": "Ann" }))),
@@ -259,6 +273,9 @@ fn removals_touch_what_is_ours_unless_told_otherwise() {
         assert_eq!(removed(definition, identity), expected, "{shown}");
     }
     let code = |line: Value| line.pointer("/rejected/code").and_then(Value::as_str).map(str::to_owned);
-    assert_eq!(code(removed(by_key(json!("archive")), identity(true, None, None))).as_deref(), Some("id_unknown"));
+    assert_eq!(
+        code(removed(by_key(json!("archive")), identity(true, None, None))).as_deref(),
+        Some("id_unknown")
+    );
     assert_eq!(code(removed(by_name(json!({ "delete": "any" })), None)).as_deref(), Some("match_unknown"));
 }

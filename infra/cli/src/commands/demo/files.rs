@@ -6,11 +6,11 @@ use std::path::Path;
 
 /// One day's unload.
 #[derive(Debug, Clone, Copy)]
-pub struct Day {
+pub(super) struct Day {
     /// The day, for people.
-    pub date: &'static str,
+    pub(super) date: &'static str,
     /// Its folder.
-    pub folder: &'static str,
+    pub(super) folder: &'static str,
     files: [(&'static str, &'static [u8]); 3],
 }
 
@@ -36,7 +36,7 @@ macro_rules! day {
 }
 
 /// The days, in order.
-pub const DAYS: [Day; 2] = [day!("2026-11-20"), day!("2026-11-21")];
+pub(super) const DAYS: [Day; 2] = [day!("2026-11-20"), day!("2026-11-21")];
 
 const UNLOAD: &str = include_str!("../../../demo/unloads/customers.yaml");
 const CONNECTION: &str = include_str!("../../../demo/connections/hubspot.yaml");
@@ -46,7 +46,7 @@ const SYNC: &str = include_str!("../../../demo/syncs/customers-to-hubspot.yaml")
 ///
 /// # Errors
 /// If the folder can't be written.
-pub fn lay_definitions(folder: &Path, address: &str, token: &str) -> io::Result<()> {
+pub(super) fn lay_definitions(folder: &Path, address: &str, token: &str) -> io::Result<()> {
     let connection = CONNECTION.replace("http://127.0.0.1:0", address);
     let files = [
         ("unloads/customers.yaml", UNLOAD),
@@ -68,7 +68,7 @@ pub fn lay_definitions(folder: &Path, address: &str, token: &str) -> io::Result<
 ///
 /// # Errors
 /// If the folder can't be written.
-pub fn lay_unload(folder: &Path, day: Day) -> io::Result<()> {
+pub(super) fn lay_unload(folder: &Path, day: Day) -> io::Result<()> {
     let into = folder.join("unloads").join(day.folder);
     fs::create_dir_all(&into)?;
     for (name, content) in day.files {
