@@ -51,7 +51,9 @@ pub async fn handle(
     lease::verify(state, &plan.run).await?;
     let keys = plan.run.keys();
     let now = context.clock.now();
-    if let Some(deadline) = attempts::chunk_deadline(state, &keys, request.chunk).await?.filter(|open| *open > now) {
+    if let Some(deadline) =
+        attempts::chunk_deadline(state, &keys, request.chunk).await?.filter(|open| *open > now)
+    {
         return Err(Failure::new(
             FailureName::StorageUnavailable,
             format!("chunk {} may be sending until {}; try again then", request.chunk, deadline.rfc3339()),
@@ -62,7 +64,10 @@ pub async fn handle(
     let receipt: Vec<ReceiptLine> = (0u32..)
         .zip(&known.outcomes)
         .filter(|(_, outcome)| !outcome.as_ref().is_some_and(Outcome::is_final))
-        .map(|(n, _)| ReceiptLine { n, outcome: Outcome::DeadLettered { why: request.failure.error.clone() } })
+        .map(|(n, _)| ReceiptLine {
+            n,
+            outcome: Outcome::DeadLettered { why: request.failure.error.clone() },
+        })
         .collect();
     let attempt = format!("dead-letter-{:016x}", context.random.next());
     lines::put_lines(state, &keys.receipt(chunk.chunk, &attempt, 0), &receipt, Condition::Always).await?;

@@ -36,7 +36,11 @@ impl Context {
 ///
 /// # Errors
 /// `InvariantBroken` if an object of Penstock's own is damaged; `StorageUnavailable`.
-pub async fn handle(request: DiffRequest, _: &Invocation, context: &Context) -> Result<DiffResponse, Failure> {
+pub async fn handle(
+    request: DiffRequest,
+    _: &Invocation,
+    context: &Context,
+) -> Result<DiffResponse, Failure> {
     let state = context.state.as_ref();
     let plan = plans::load(state, &request.run).await?;
     let keys = plan.run.keys();
@@ -52,7 +56,8 @@ pub async fn handle(request: DiffRequest, _: &Invocation, context: &Context) -> 
     let candidate = plan.run.sync_keys().snapshot_partition(&plan.run.generation(), partition);
     let body = snapshot::write_partition(&output.snapshot, &plan.key_columns)?;
     json::put_once(state, &candidate, body).await?;
-    json::put_once(state, &keys.changes(partition), changes::write_changes(&output.changes, plan.partitions)).await?;
+    json::put_once(state, &keys.changes(partition), changes::write_changes(&output.changes, plan.partitions))
+        .await?;
     json::put_once(state, &keys.removals(partition), changes::write_removals(&output.removals)).await?;
     if !output.carried.is_empty() {
         lines::put_lines(state, &keys.carried_overlay(partition), &output.carried, Condition::Always).await?;
@@ -85,7 +90,9 @@ async fn overlay(state: &dyn Objects, plan: &RunPlan, partition: u32) -> Result<
             continue;
         }
         let found: Vec<OverlayEntry> = lines::require_lines(state, &file.key).await?;
-        entries.extend(found.into_iter().filter(|entry| partition_of(entry.key.hash(), plan.partitions) == partition));
+        entries.extend(
+            found.into_iter().filter(|entry| partition_of(entry.key.hash(), plan.partitions) == partition),
+        );
     }
     Ok(entries)
 }

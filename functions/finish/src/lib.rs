@@ -42,7 +42,11 @@ impl Context {
 ///
 /// # Errors
 /// `RejectedTooMany` after everything was committed; `Superseded`; `StorageUnavailable`.
-pub async fn handle(request: FinishRequest, _: &Invocation, context: &Context) -> Result<FinishResponse, Failure> {
+pub async fn handle(
+    request: FinishRequest,
+    _: &Invocation,
+    context: &Context,
+) -> Result<FinishResponse, Failure> {
     let state = context.state.as_ref();
     let plan = plans::load(state, &request.run).await?;
     let keys = plan.run.keys();
@@ -73,7 +77,10 @@ pub async fn handle(request: FinishRequest, _: &Invocation, context: &Context) -
 }
 
 async fn report(context: &Context, plan: &RunPlan, committed: Committed) -> Result<RunReport, Failure> {
-    let sent = committed.counts.accepted + committed.counts.skipped + committed.counts.rejected + committed.counts.unknown;
+    let sent = committed.counts.accepted
+        + committed.counts.skipped
+        + committed.counts.rejected
+        + committed.counts.unknown;
     let intolerable = plan
         .definition
         .sync
@@ -115,10 +122,15 @@ fn answer(context: &Context, plan: &RunPlan, report: &RunReport) -> Result<Finis
                 plan.run.sync, report.counts.rejected, report.counts.accepted, plan.run.run
             ),
         )),
-        RunStatus::Succeeded | RunStatus::SucceededWithRejections | RunStatus::NothingToDo => Ok(FinishResponse {
-            contract: CONTRACT,
-            status: report.status,
-            report: ObjectRef { bucket: context.state.bucket().to_owned(), key: plan.run.keys().report() },
-        }),
+        RunStatus::Succeeded | RunStatus::SucceededWithRejections | RunStatus::NothingToDo => {
+            Ok(FinishResponse {
+                contract: CONTRACT,
+                status: report.status,
+                report: ObjectRef {
+                    bucket: context.state.bucket().to_owned(),
+                    key: plan.run.keys().report(),
+                },
+            })
+        }
     }
 }

@@ -33,11 +33,16 @@ pub(crate) fn waves<'a>(plan: &RunPlan, decision: &'a GateDecision) -> (&'a [Chu
 ///
 /// # Errors
 /// `GuardTripped` if more of the canary's rows were rejected than the sync tolerates.
-pub(crate) async fn wave(state: &dyn Objects, plan: &RunPlan, decision: &GateDecision) -> Result<Wave, Failure> {
+pub(crate) async fn wave(
+    state: &dyn Objects,
+    plan: &RunPlan,
+    decision: &GateDecision,
+) -> Result<Wave, Failure> {
     let (first, rest) = waves(plan, decision);
     let Some(canary) = first.first().filter(|_| !rest.is_empty()) else { return Ok(Wave::All) };
     let result = penstock_commit::load_chunk(state, plan, *canary).await?;
-    let is_delivered = result.reached == ChunkReached::Attempted || result.outcomes.iter().all(Option::is_some);
+    let is_delivered =
+        result.reached == ChunkReached::Attempted || result.outcomes.iter().all(Option::is_some);
     if !is_delivered {
         return Ok(Wave::Canary);
     }

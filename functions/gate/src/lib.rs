@@ -48,7 +48,11 @@ impl Context {
 ///
 /// # Errors
 /// `GuardTripped` with the figures; `Superseded` if another run holds the lease; `StorageUnavailable`.
-pub async fn handle(request: GateRequest, _: &Invocation, context: &Context) -> Result<GateResponse, Failure> {
+pub async fn handle(
+    request: GateRequest,
+    _: &Invocation,
+    context: &Context,
+) -> Result<GateResponse, Failure> {
     let state = context.state.as_ref();
     let plan = plans::load(state, &request.run).await?;
     lease::verify(state, &plan.run).await?;
@@ -130,13 +134,17 @@ async fn compared(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, F
     check_guards(plan, &counts, &null_counts)?;
     let chunk_rows = plan.definition.sync.delivery.chunk_rows.unwrap_or(CHUNK_ROWS);
     let chunks =
-        changes::plan_chunks(state, &keys, plan.partitions, chunk_rows, plan.definition.sync.delivery.canary).await?;
+        changes::plan_chunks(state, &keys, plan.partitions, chunk_rows, plan.definition.sync.delivery.canary)
+            .await?;
     Ok(GateDecision { version: RunPlan::VERSION, counts, null_counts, chunks })
 }
 
 async fn require<T: serde::de::DeserializeOwned>(state: &dyn Objects, key: &str) -> Result<T, Failure> {
     json::get_json(state, key).await?.map(|(value, _)| value).ok_or_else(|| {
-        Failure::new(FailureName::InvariantBroken, format!("object {key} is missing though its step has succeeded"))
+        Failure::new(
+            FailureName::InvariantBroken,
+            format!("object {key} is missing though its step has succeeded"),
+        )
     })
 }
 
@@ -157,7 +165,12 @@ fn check_guards(plan: &RunPlan, counts: &DiffCounts, nulls: &BTreeMap<String, u6
 }
 
 fn append_counts(plan: &RunPlan) -> DiffCounts {
-    let rows = plan.append.iter().flat_map(|entry| &entry.pending).map(|range| u64::from(range.to - range.from)).sum();
+    let rows = plan
+        .append
+        .iter()
+        .flat_map(|entry| &entry.pending)
+        .map(|range| u64::from(range.to - range.from))
+        .sum();
     DiffCounts { read: rows, added: rows, ..DiffCounts::default() }
 }
 

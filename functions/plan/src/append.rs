@@ -23,7 +23,11 @@ pub(crate) fn work(
         let pending = splits
             .iter()
             .enumerate()
-            .map(|(index, split)| RowRange { split: u32::try_from(index).unwrap_or(u32::MAX), from: 0, to: split.rows })
+            .map(|(index, split)| RowRange {
+                split: u32::try_from(index).unwrap_or(u32::MAX),
+                from: 0,
+                to: split.rows,
+            })
             .collect();
         work.push(LedgerEntry { unload: unload.clone(), splits, pending });
     }
@@ -35,11 +39,17 @@ pub(crate) fn work(
 ///
 /// # Errors
 /// `StorageUnavailable`, `ContractMismatch`.
-pub(crate) async fn replayed(state: &dyn Objects, run: &RunRef, replay: &Replay) -> Result<Vec<LedgerEntry>, Failure> {
+pub(crate) async fn replayed(
+    state: &dyn Objects,
+    run: &RunRef,
+    replay: &Replay,
+) -> Result<Vec<LedgerEntry>, Failure> {
     let prefix = run.sync_keys().dead_letters();
     let mut work: Vec<LedgerEntry> = Vec::new();
     for object in state.list(&prefix).await.map_err(penstock_store::storage_failure)? {
-        let Some(from_run) = object.key.strip_prefix(&prefix).and_then(|rest| rest.split('/').next()) else { continue };
+        let Some(from_run) = object.key.strip_prefix(&prefix).and_then(|rest| rest.split('/').next()) else {
+            continue;
+        };
         if replay.run.as_ref().is_some_and(|wanted| wanted != from_run) {
             continue;
         }
@@ -48,13 +58,19 @@ pub(crate) async fn replayed(state: &dyn Objects, run: &RunRef, replay: &Replay)
         let plan = json::get_json::<RunPlan>(state, &keys.plan()).await?;
         let gate = json::get_json::<GateDecision>(state, &keys.gate()).await?;
         let (Some((plan, _)), Some((gate, _))) = (plan, gate) else { continue };
-        for letter in letters.iter().filter(|letter| replay.code.as_ref().is_none_or(|code| *code == letter.code)) {
+        for letter in
+            letters.iter().filter(|letter| replay.code.as_ref().is_none_or(|code| *code == letter.code))
+        {
             let range = gate.chunks.iter().find(|chunk| chunk.chunk == letter.chunk).map(|chunk| chunk.range);
             if let Some(ChunkRange::Append { entry, rows }) = range
                 && let Some(source) = plan.append.get(entry as usize)
             {
                 let row = rows.from.saturating_add(letter.n);
-                add_row(&mut work, source, RowRange { split: rows.split, from: row, to: row.saturating_add(1) });
+                add_row(
+                    &mut work,
+                    source,
+                    RowRange { split: rows.split, from: row, to: row.saturating_add(1) },
+                );
             }
         }
     }
@@ -62,7 +78,9 @@ pub(crate) async fn replayed(state: &dyn Objects, run: &RunRef, replay: &Replay)
 }
 
 fn add_row(work: &mut Vec<LedgerEntry>, source: &LedgerEntry, row: RowRange) {
-    let entry = work.iter_mut().find(|entry| entry.unload.identity == source.unload.identity && entry.splits == source.splits);
+    let entry = work
+        .iter_mut()
+        .find(|entry| entry.unload.identity == source.unload.identity && entry.splits == source.splits);
     match entry {
         Some(entry) => {
             if !entry.pending.contains(&row) {

@@ -56,10 +56,17 @@ fn in_environment(
     Ok((address, connection))
 }
 
-async fn read<T: DeserializeOwned>(state: &dyn Objects, kind: &str, name: &str, sync: &str) -> Result<T, Failure> {
+async fn read<T: DeserializeOwned>(
+    state: &dyn Objects,
+    kind: &str,
+    name: &str,
+    sync: &str,
+) -> Result<T, Failure> {
     let found: Option<(T, _)> = json::get_json(state, &layout::definition(kind, name)).await?;
     found.map(|(definition, _)| definition).ok_or_else(|| {
-        invalid(format!("sync {sync}: there is no {name} among the published {kind}; publish the definitions first"))
+        invalid(format!(
+            "sync {sync}: there is no {name} among the published {kind}; publish the definitions first"
+        ))
     })
 }
 

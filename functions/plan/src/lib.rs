@@ -78,11 +78,20 @@ impl Context {
 /// # Errors
 /// `RunInProgress` while another run holds the lease or may still be sending; what is wrong with the definitions or
 /// the unload, by name; `StorageUnavailable`.
-pub async fn handle(request: PlanRequest, _: &Invocation, context: &Context) -> Result<PlanResponse, Failure> {
+pub async fn handle(
+    request: PlanRequest,
+    _: &Invocation,
+    context: &Context,
+) -> Result<PlanResponse, Failure> {
     let state = context.state.as_ref();
-    let ports = lease::Ports { objects: state, executions: context.executions.as_ref(), random: context.random.as_ref() };
+    let ports = lease::Ports {
+        objects: state,
+        executions: context.executions.as_ref(),
+        random: context.random.as_ref(),
+    };
     let held = lease::take(ports, &request.request.sync, &request.run, &request.execution).await?;
-    let run = RunRef { sync: request.request.sync.clone(), run: request.run.clone(), fence: held.lease.fence };
+    let run =
+        RunRef { sync: request.request.sync.clone(), run: request.run.clone(), fence: held.lease.fence };
     if let Some((plan, _)) = json::get_json::<RunPlan>(state, &run.keys().plan()).await? {
         return Ok(respond(context, &plan, verdict(&plan)));
     }
@@ -121,7 +130,8 @@ fn verdict(plan: &RunPlan) -> PlanVerdict {
 /// The Maps' items: an object for each split and each partition.
 async fn write_items(state: &dyn Objects, plan: &RunPlan) -> Result<(), Failure> {
     let splits: Vec<_> = (0..plan.splits.len()).map(|split| serde_json::json!({ "split": split })).collect();
-    let partitions: Vec<_> = (0..plan.partitions).map(|partition| serde_json::json!({ "partition": partition })).collect();
+    let partitions: Vec<_> =
+        (0..plan.partitions).map(|partition| serde_json::json!({ "partition": partition })).collect();
     json::put_json(state, &plan.run.keys().splits(), &splits, Condition::Always).await?;
     json::put_json(state, &plan.run.keys().partitions(), &partitions, Condition::Always).await?;
     Ok(())
@@ -154,7 +164,12 @@ fn respond_nothing(context: &Context, run: RunRef) -> PlanResponse {
     }
 }
 
-async fn report_nothing(context: &Context, run: &RunRef, unload: String, folded: Vec<String>) -> Result<(), Failure> {
+async fn report_nothing(
+    context: &Context,
+    run: &RunRef,
+    unload: String,
+    folded: Vec<String>,
+) -> Result<(), Failure> {
     let now = context.clock.now();
     let report = RunReport {
         version: RunReport::VERSION,

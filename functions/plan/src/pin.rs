@@ -45,7 +45,8 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
     let key_columns = key_columns(&definition, &columns)?;
 
     let current = penstock_commit::load_current(context.state.as_ref(), name).await?;
-    let (manifest, pointer) = current.map_or((None, None), |(manifest, _, etag)| (Some(manifest), Some(etag)));
+    let (manifest, pointer) =
+        current.map_or((None, None), |(manifest, _, etag)| (Some(manifest), Some(etag)));
     if let Some(manifest) = &manifest {
         snapshot::check_binding(&definition, manifest, options)?;
         snapshot::check_age(name, &found.unload, manifest, options)?;
@@ -54,9 +55,9 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
         }
     }
     let diff = snapshot::diff_mode(&definition, options, manifest.as_ref(), mapping_hash);
-    let is_nothing = manifest
-        .as_ref()
-        .is_some_and(|manifest| snapshot::nothing_new(&definition, &found.unload, manifest, &diff, mapping_hash));
+    let is_nothing = manifest.as_ref().is_some_and(|manifest| {
+        snapshot::nothing_new(&definition, &found.unload, manifest, &diff, mapping_hash)
+    });
     let nothing_new = || Pinned::NothingNew { unload: found.unload.prefix.clone() };
     if is_nothing {
         return Ok(nothing_new());
@@ -108,7 +109,8 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
 }
 
 fn invalid(name: &str, problems: &[Problem]) -> Failure {
-    let list: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+    let list: Vec<_> =
+        problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
     Failure::new(FailureName::MappingInvalid, format!("sync {name}: {}", list.join("; ")))
 }
 
@@ -121,7 +123,10 @@ fn key_columns(definition: &ResolvedSync, columns: &[Column]) -> Result<Vec<Colu
             columns.iter().find(|column| column.name.eq_ignore_ascii_case(key)).cloned().ok_or_else(|| {
                 Failure::new(
                     FailureName::MappingInvalid,
-                    format!("unload {}: primary_key names column {key}, which the unload lacks", definition.sync.unload),
+                    format!(
+                        "unload {}: primary_key names column {key}, which the unload lacks",
+                        definition.sync.unload
+                    ),
                 )
             })
         })

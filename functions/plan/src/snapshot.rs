@@ -46,7 +46,10 @@ pub(crate) fn check_age(
 ) -> Result<(), Failure> {
     let second = |time: penstock_model::Timestamp| time.0.div_euclid(1000);
     let older = second(unload.completed_at) < second(manifest.unload.completed_at);
-    if older && unload.identity != manifest.unload.identity && !options.allow.contains(&GuardName::OlderUnload) {
+    if older
+        && unload.identity != manifest.unload.identity
+        && !options.allow.contains(&GuardName::OlderUnload)
+    {
         return Err(Failure::new(
             FailureName::UnloadMissing,
             format!(
@@ -63,7 +66,11 @@ pub(crate) fn check_age(
 }
 
 /// Refuses key columns of another type than the snapshot's: their keys could not be compared.
-pub(crate) fn check_key_columns(name: &str, columns: &[Column], manifest: &SnapshotManifest) -> Result<(), Failure> {
+pub(crate) fn check_key_columns(
+    name: &str,
+    columns: &[Column],
+    manifest: &SnapshotManifest,
+) -> Result<(), Failure> {
     for (now, before) in columns.iter().zip(&manifest.key_columns) {
         if now.kind != before.kind {
             return Err(Failure::new(
@@ -111,7 +118,9 @@ pub(crate) fn compare_columns(
     snapshot: Option<&SnapshotManifest>,
     diff: &DiffMode,
 ) -> Result<Option<Vec<String>>, Failure> {
-    let Some(snapshot) = snapshot.filter(|snapshot| snapshot.hashed_columns != hashed) else { return Ok(None) };
+    let Some(snapshot) = snapshot.filter(|snapshot| snapshot.hashed_columns != hashed) else {
+        return Ok(None);
+    };
     match diff {
         DiffMode::Full => return Ok(None),
         // A replay leaves all other rows' hashes as they are: they must stay hashes of the same columns.

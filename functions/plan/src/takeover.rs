@@ -17,7 +17,11 @@ use crate::Context;
 ///
 /// # Errors
 /// `RunInProgress` while an attempt's deadline has not passed: until then a request of it may be under way.
-pub(crate) async fn fold(context: &Context, run: &RunRef, unfinished: &[String]) -> Result<Vec<String>, Failure> {
+pub(crate) async fn fold(
+    context: &Context,
+    run: &RunRef,
+    unfinished: &[String],
+) -> Result<Vec<String>, Failure> {
     let state = context.state.as_ref();
     for dead in unfinished {
         let keys = penstock_model::layout::RunKeys { sync: &run.sync, run: dead };

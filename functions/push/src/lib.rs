@@ -64,12 +64,22 @@ impl Context {
 /// # Errors
 /// The destination's failures by name; `Superseded` once another run holds the lease; `ChunkUnreadable` if the
 /// operations are gone; what an abort marker of this run says.
-pub async fn handle(request: PushRequest, invocation: &Invocation, context: &Context) -> Result<Progress, Failure> {
+pub async fn handle(
+    request: PushRequest,
+    invocation: &Invocation,
+    context: &Context,
+) -> Result<Progress, Failure> {
     let state = context.state.as_ref();
     let plan = plans::load(state, &request.run).await?;
     let started = context.parts.clock.now();
     let rounds = request.rounds.saturating_add(1);
-    let progress = |status, cursor, resume_after_s| Progress { contract: CONTRACT, status, cursor, rounds, resume_after_s };
+    let progress = |status, cursor, resume_after_s| Progress {
+        contract: CONTRACT,
+        status,
+        cursor,
+        rounds,
+        resume_after_s,
+    };
     lease::verify(state, &plan.run).await?;
     check_abort(context, &plan).await?;
 
@@ -79,11 +89,14 @@ pub async fn handle(request: PushRequest, invocation: &Invocation, context: &Con
     }
     // Another attempt at this chunk may have a request under way until its deadline.
     let keys = plan.run.keys();
-    if let Some(deadline) = attempts::chunk_deadline(state, &keys, request.chunk).await?.filter(|open| *open > started) {
+    if let Some(deadline) =
+        attempts::chunk_deadline(state, &keys, request.chunk).await?.filter(|open| *open > started)
+    {
         return Ok(progress(ProgressStatus::Paused, request.cursor, wait_seconds(started.until(deadline))));
     }
     let attempt = format!("{:015}-{:016x}", started.0, context.parts.random.next());
-    let until = penstock_model::Timestamp(invocation.deadline.0 - i64::try_from(RESERVE.as_millis()).unwrap_or(0));
+    let until =
+        penstock_model::Timestamp(invocation.deadline.0 - i64::try_from(RESERVE.as_millis()).unwrap_or(0));
     let record = |deadline| Attempt { deadline };
     let attempt_key = keys.attempt(request.chunk, &attempt);
     json::put_json(state, &attempt_key, &record(Some(invocation.deadline)), Condition::IfAbsent).await?;
@@ -97,7 +110,13 @@ pub async fn handle(request: PushRequest, invocation: &Invocation, context: &Con
     match result {
         Ok(Rest::Nothing) => Ok(progress(ProgressStatus::Done, None, 0)),
         Ok(Rest::Paused { cursor, .. }) if rounds >= MOST_ROUNDS => {
-            tracing::warn!(sync = plan.run.sync, run = plan.run.run, chunk = request.chunk, rounds, "gave up a chunk for this run");
+            tracing::warn!(
+                sync = plan.run.sync,
+                run = plan.run.run,
+                chunk = request.chunk,
+                rounds,
+                "gave up a chunk for this run"
+            );
             Ok(progress(ProgressStatus::Unfinished, cursor, 0))
         }
         Ok(Rest::Paused { cursor, resume_after }) => {
@@ -130,7 +149,8 @@ async fn deliver(
     witness: &Receipts<'_>,
 ) -> Result<Rest, Failure> {
     let width = plan.definition.concurrency().unwrap_or(1).max(1);
-    let destination: Arc<dyn Destination> = penstock_destinations::open(&plan.definition, context.parts.clone(), width)?;
+    let destination: Arc<dyn Destination> =
+        penstock_destinations::open(&plan.definition, context.parts.clone(), width)?;
     destination.deliver(Work { operations, cursor, until, witness }).await
 }
 
@@ -144,13 +164,19 @@ async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<V
     let known = receipts::load(state, &keys, chunk).await?;
     let capabilities = plan.definition.capabilities();
     let may_repeat = |operation: &Operation| {
-        capabilities.operations.get(&operation.kind).is_none_or(|capability| capability.repeat == Repeat::Safe)
+        capabilities
+            .operations
+            .get(&operation.kind)
+            .is_none_or(|capability| capability.repeat == Repeat::Safe)
     };
     let needs_sending = |operation: &Operation| match known.outcomes.get(&operation.n) {
         None => true,
         Some(Outcome::Unknown { .. }) => may_repeat(operation),
         Some(
-            Outcome::Accepted { .. } | Outcome::Skipped { .. } | Outcome::Rejected { .. } | Outcome::DeadLettered { .. },
+            Outcome::Accepted { .. }
+            | Outcome::Skipped { .. }
+            | Outcome::Rejected { .. }
+            | Outcome::DeadLettered { .. },
         ) => false,
     };
     Ok(transformed
@@ -165,12 +191,12 @@ async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<V
 /// Repeats the failure that another push has left for all, unless the run was redriven since.
 async fn check_abort(context: &Context, plan: &RunPlan) -> Result<(), Failure> {
     let key = plan.run.keys().abort();
-    let Some((marker, _)) = json::get_json::<AbortMarker>(context.state.as_ref(), &key).await? else { return Ok(()) };
-    let execution = context
-        .executions
-        .describe(&plan.execution)
-        .await
-        .map_err(|error| Failure::because(FailureName::StorageUnavailable, "the run's execution could not be looked up", error))?;
+    let Some((marker, _)) = json::get_json::<AbortMarker>(context.state.as_ref(), &key).await? else {
+        return Ok(());
+    };
+    let execution = context.executions.describe(&plan.execution).await.map_err(|error| {
+        Failure::because(FailureName::StorageUnavailable, "the run's execution could not be looked up", error)
+    })?;
     let redriven_at = execution.and_then(|execution| execution.redriven_at);
     if redriven_at.is_some_and(|redriven_at| redriven_at > marker.writer_started) {
         return Ok(());

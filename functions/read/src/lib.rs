@@ -35,7 +35,11 @@ impl Context {
 ///
 /// # Errors
 /// `UnloadCorrupt` if a file is damaged or has changed since it was pinned; `StorageUnavailable`.
-pub async fn handle(request: ReadRequest, _: &Invocation, context: &Context) -> Result<ReadResponse, Failure> {
+pub async fn handle(
+    request: ReadRequest,
+    _: &Invocation,
+    context: &Context,
+) -> Result<ReadResponse, Failure> {
     let state = context.state.as_ref();
     let plan = plans::load(state, &request.run).await?;
     let keys = plan.run.keys();
@@ -50,7 +54,10 @@ pub async fn handle(request: ReadRequest, _: &Invocation, context: &Context) -> 
     if counts.rows != u64::from(plan.splits.get(request.split as usize).map_or(0, |split| split.rows)) {
         return Err(Failure::new(
             FailureName::UnloadCorrupt,
-            format!("split {} holds {} rows, not as many as its files' footers say", request.split, counts.rows),
+            format!(
+                "split {} holds {} rows, not as many as its files' footers say",
+                request.split, counts.rows
+            ),
         ));
     }
     let body = fingerprint::write(split.fingerprints, plan.partitions);

@@ -87,7 +87,10 @@ pub fn read(event: Value, invocation: &str) -> Result<Event, Failure> {
         return Ok(Event::Schedule { name: due.schedule, due: due.due });
     }
     if has("sync") {
-        return Ok(Event::Start { request: decode(event, "a request for a sync")?, id: invocation.to_owned() });
+        return Ok(Event::Start {
+            request: decode(event, "a request for a sync")?,
+            id: invocation.to_owned(),
+        });
     }
     Err(unreadable("it is none of: an EventBridge event, {\"schedule\": …}, {\"sync\": …}"))
 }

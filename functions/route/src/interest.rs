@@ -38,9 +38,9 @@ fn matches_folder(pattern: &str, folder: &str) -> bool {
 fn matches_part(pattern: &str, part: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == part,
-        Some((before, after)) => part
-            .strip_prefix(before)
-            .is_some_and(|rest| (0..=rest.len()).any(|at| rest.get(at..).is_some_and(|rest| matches_part(after, rest)))),
+        Some((before, after)) => part.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.len()).any(|at| rest.get(at..).is_some_and(|rest| matches_part(after, rest)))
+        }),
     }
 }
 
@@ -73,7 +73,13 @@ mod tests {
         let cases = [
             ("s3://acme/customers/dt=*/", Complete::Any, "acme", "customers/dt=2026-01-31/manifest", true),
             ("s3://acme/customers/dt=*", Complete::Any, "acme", "customers/dt=2026-01-31/_SUCCESS", true),
-            ("s3://acme/customers/dt=*/", Complete::Any, "acme", "customers/dt=2026-01-31/part-0.parquet", false),
+            (
+                "s3://acme/customers/dt=*/",
+                Complete::Any,
+                "acme",
+                "customers/dt=2026-01-31/part-0.parquet",
+                false,
+            ),
             ("s3://acme/customers/dt=*/", Complete::Any, "other", "customers/dt=2026-01-31/manifest", false),
             ("s3://acme/customers/dt=*/", Complete::Any, "acme", "customers/dt=1/hour=2/manifest", false),
             ("s3://acme/customers/dt=*/", Complete::SuccessMarker, "acme", "customers/dt=1/manifest", false),

@@ -58,15 +58,24 @@ pub struct RouteResponse {
 /// # Errors
 /// `SyncInvalid` if the event can't be read or concerns no sync: it then goes to the queue of undeliverable events, with
 /// the reason. `StorageUnavailable` if definitions or the state machine can't be reached.
-pub async fn handle(request: serde_json::Value, invocation: &Invocation, context: &Context) -> Result<RouteResponse, Failure> {
+pub async fn handle(
+    request: serde_json::Value,
+    invocation: &Invocation,
+    context: &Context,
+) -> Result<RouteResponse, Failure> {
     let event = read(request, &invocation.request_id)?;
     let mut response = RouteResponse { contract: CONTRACT, started: Vec::new(), known: Vec::new() };
     for start in concerned(context.state.as_ref(), &event).await? {
         let name = execution_name(&start.sync, &event);
-        let input = serde_json::to_string(&start)
-            .map_err(|error| Failure::because(FailureName::InvariantBroken, "a start request can't be written", error))?;
+        let input = serde_json::to_string(&start).map_err(|error| {
+            Failure::because(FailureName::InvariantBroken, "a start request can't be written", error)
+        })?;
         let is_new = context.executions.start(&name, input).await.map_err(|error| {
-            Failure::because(FailureName::StorageUnavailable, format!("sync {} could not be started", start.sync), error)
+            Failure::because(
+                FailureName::StorageUnavailable,
+                format!("sync {} could not be started", start.sync),
+                error,
+            )
         })?;
         tracing::info!(sync = start.sync, execution = name, is_new, "routed an event");
         if is_new { response.started.push(name) } else { response.known.push(name) }
@@ -74,7 +83,10 @@ pub async fn handle(request: serde_json::Value, invocation: &Invocation, context
     // A schedule that no sync names is nobody's mistake; an unload that no sync takes may be.
     let is_schedule = matches!(event, Event::Schedule { .. });
     if response.started.is_empty() && response.known.is_empty() && !is_schedule {
-        return Err(Failure::new(FailureName::SyncInvalid, format!("{} concerns no published sync", event.describe())));
+        return Err(Failure::new(
+            FailureName::SyncInvalid,
+            format!("{} concerns no published sync", event.describe()),
+        ));
     }
     Ok(response)
 }
@@ -86,7 +98,9 @@ async fn concerned(state: &dyn Objects, event: &Event) -> Result<Vec<StartReques
     let mut starts = Vec::new();
     let prefix = layout::definitions("syncs");
     for object in state.list(&prefix).await.map_err(penstock_store::storage_failure)? {
-        let Some(name) = object.key.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".json")) else { continue };
+        let Some(name) = object.key.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".json")) else {
+            continue;
+        };
         let Some((sync, _)) = json::get_json::<Sync>(state, &object.key).await? else { continue };
         let unload = json::get_json::<Unload>(state, &layout::definition("unloads", &sync.unload)).await?;
         if unload.is_some_and(|(unload, _)| concerns(event, &sync, &unload)) {

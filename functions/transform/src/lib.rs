@@ -6,8 +6,8 @@ use std::sync::Arc;
 use penstock_columnar::mapping::Mapping;
 use penstock_columnar::{changes, transform};
 use penstock_lambda_kit::Invocation;
-use penstock_model::contract::{CONTRACT, Progress, ProgressStatus, TransformRequest};
 use penstock_model::Key;
+use penstock_model::contract::{CONTRACT, Progress, ProgressStatus, TransformRequest};
 use penstock_model::failure::{Failure, FailureName};
 use penstock_model::operation::{Chunk, ChunkRange, Transformed};
 use penstock_model::port::{Condition, Objects, OpenObjects};
@@ -40,7 +40,11 @@ impl Context {
 ///
 /// # Errors
 /// `ChunkUnreadable` if the chunk's rows can't be read any more; `MappingInvalid`; `Superseded`; `StorageUnavailable`.
-pub async fn handle(request: TransformRequest, _: &Invocation, context: &Context) -> Result<Progress, Failure> {
+pub async fn handle(
+    request: TransformRequest,
+    _: &Invocation,
+    context: &Context,
+) -> Result<Progress, Failure> {
     let state = context.state.as_ref();
     let plan = plans::load(state, &request.run).await?;
     lease::verify(state, &plan.run).await?;
@@ -51,21 +55,37 @@ pub async fn handle(request: TransformRequest, _: &Invocation, context: &Context
         if transformed.len() != chunk.changes as usize {
             return Err(Failure::new(
                 FailureName::InvariantBroken,
-                format!("chunk {} came to {} operations of {} changes", chunk.chunk, transformed.len(), chunk.changes),
+                format!(
+                    "chunk {} came to {} operations of {} changes",
+                    chunk.chunk,
+                    transformed.len(),
+                    chunk.changes
+                ),
             ));
         }
         lines::put_lines(state, &key, &transformed, Condition::IfAbsent).await?;
     }
-    Ok(Progress { contract: CONTRACT, status: ProgressStatus::Paused, cursor: None, rounds: 0, resume_after_s: 0 })
+    Ok(Progress {
+        contract: CONTRACT,
+        status: ProgressStatus::Paused,
+        cursor: None,
+        rounds: 0,
+        resume_after_s: 0,
+    })
 }
 
-async fn transform_chunk(context: &Context, plan: &RunPlan, chunk: Chunk) -> Result<Vec<Transformed>, Failure> {
+async fn transform_chunk(
+    context: &Context,
+    plan: &RunPlan,
+    chunk: Chunk,
+) -> Result<Vec<Transformed>, Failure> {
     let state = context.state.as_ref();
     let capabilities = plan.definition.capabilities();
-    let mapping = Mapping::compile(&plan.definition.sync, Some(&plan.columns), &capabilities).map_err(|problems| {
-        let first = problems.first().map_or("", |problem| problem.message.as_str());
-        Failure::new(FailureName::MappingInvalid, format!("sync {}: {first}", plan.run.sync))
-    })?;
+    let mapping =
+        Mapping::compile(&plan.definition.sync, Some(&plan.columns), &capabilities).map_err(|problems| {
+            let first = problems.first().map_or("", |problem| problem.message.as_str());
+            Failure::new(FailureName::MappingInvalid, format!("sync {}: {first}", plan.run.sync))
+        })?;
     match chunk.range {
         ChunkRange::Rows { .. } => {
             let changes = changes::read_chunk(state, &plan.run.keys(), plan.partitions, &chunk.range).await?;
@@ -95,7 +115,10 @@ async fn append(
     rows: RowRange,
 ) -> Result<Vec<Transformed>, Failure> {
     let work = plan.append.get(entry as usize).ok_or_else(|| {
-        Failure::new(FailureName::InvariantBroken, format!("run {} has no append entry {entry}", plan.run.run))
+        Failure::new(
+            FailureName::InvariantBroken,
+            format!("run {} has no append entry {entry}", plan.run.run),
+        )
     })?;
     let unload = open(context, &work.unload.root)?;
     Ok(transform::append(unload.as_ref(), plan, mapping, work, rows).await?)

@@ -169,6 +169,8 @@ pub struct Schema {
 
 fn guard(text: &str) -> Result<GuardName, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|_| {
-        format!("there is no guard {text}; there are max_removed, max_changed, max_null_rise and older_unload")
+        format!(
+            "there is no guard {text}; there are max_removed, max_changed, max_null_rise and older_unload"
+        )
     })
 }

@@ -102,8 +102,12 @@ impl Observer for Shown {
             Event::Retrying { failure, delay, .. } => {
                 self.line(&format!("{}; trying again in {:.0?}", failure.error, delay));
             }
-            Event::Waiting { duration, .. } => self.line(&format!("the destination asks to wait {duration:.0?}")),
-            Event::Caught { failure, .. } => self.line(&format!("a chunk failed for good: {}", failure.error)),
+            Event::Waiting { duration, .. } => {
+                self.line(&format!("the destination asks to wait {duration:.0?}"));
+            }
+            Event::Caught { failure, .. } => {
+                self.line(&format!("a chunk failed for good: {}", failure.error));
+            }
             Event::StateEntered { .. } | Event::StateExited { .. } => {}
         }
     }

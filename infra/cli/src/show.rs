@@ -1,7 +1,5 @@
 //! What a person sees of a run, and what a program gets.
 
-use std::fmt::Write as _;
-
 use penstock_model::report::{ApiUsage, Counts, RunReport, RunStatus};
 use serde::Serialize;
 
@@ -62,7 +60,9 @@ impl RunResult {
     #[must_use]
     pub fn is_success(&self) -> bool {
         match self.status {
-            RunStatus::Succeeded | RunStatus::SucceededWithRejections | RunStatus::NothingToDo => self.failure.is_none(),
+            RunStatus::Succeeded | RunStatus::SucceededWithRejections | RunStatus::NothingToDo => {
+                self.failure.is_none()
+            }
             RunStatus::Failed => false,
         }
     }
@@ -70,31 +70,32 @@ impl RunResult {
     /// The result for a person.
     #[must_use]
     pub fn plain(&self) -> String {
-        let mut text = String::new();
         let headline = match self.status {
             RunStatus::Succeeded => "succeeded",
             RunStatus::SucceededWithRejections => "succeeded, with rejected rows",
             RunStatus::NothingToDo => "nothing to do: the destination has been told of this unload",
             RunStatus::Failed => "failed",
         };
-        let _ = writeln!(text, "{headline}  (run {}, {})", self.run_id, seconds(self.duration_ms));
-        let counts = &self.counts;
-        let _ = writeln!(
-            text,
-            "  rows        {} read: {} added, {} changed, {} removed, {} unchanged",
-            counts.read, counts.added, counts.changed, counts.removed, counts.unchanged
-        );
-        let _ = writeln!(
-            text,
-            "  operations  {} accepted, {} skipped, {} rejected, {} unknown",
-            counts.accepted, counts.skipped, counts.rejected, counts.unknown
-        );
-        let api = &self.api;
-        let _ = writeln!(text, "  API         {} calls, {} throttled, {} retried", api.requests, api.throttled, api.retried);
+        let (counts, api) = (&self.counts, &self.api);
+        let mut lines = vec![
+            format!("{headline}  (run {}, {})", self.run_id, seconds(self.duration_ms)),
+            format!(
+                "  rows        {} read: {} added, {} changed, {} removed, {} unchanged",
+                counts.read, counts.added, counts.changed, counts.removed, counts.unchanged
+            ),
+            format!(
+                "  operations  {} accepted, {} skipped, {} rejected, {} unknown",
+                counts.accepted, counts.skipped, counts.rejected, counts.unknown
+            ),
+            format!(
+                "  API         {} calls, {} throttled, {} retried",
+                api.requests, api.throttled, api.retried
+            ),
+        ];
         if let Some(failure) = &self.failure {
-            let _ = writeln!(text, "  failure     {}: {}", failure.name, failure.message);
+            lines.push(format!("  failure     {}: {}", failure.name, failure.message));
         }
-        text
+        lines.join("\n") + "\n"
     }
 }
 

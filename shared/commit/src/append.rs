@@ -13,8 +13,11 @@ pub(crate) fn ledger(plan: &RunPlan, results: &[Unsettled]) -> Vec<LedgerEntry> 
         .iter()
         .enumerate()
         .filter_map(|(index, entry)| {
-            let mut pending: Vec<RowRange> =
-                results.iter().filter(|unsettled| unsettled.entry as usize == index).map(|u| u.rows).collect();
+            let mut pending: Vec<RowRange> = results
+                .iter()
+                .filter(|unsettled| unsettled.entry as usize == index)
+                .map(|u| u.rows)
+                .collect();
             pending.sort_unstable();
             (!pending.is_empty()).then(|| LedgerEntry {
                 unload: entry.unload.clone(),
@@ -58,7 +61,9 @@ fn joined(sorted: &[RowRange]) -> Vec<RowRange> {
     let mut ranges: Vec<RowRange> = Vec::new();
     for range in sorted {
         match ranges.last_mut() {
-            Some(last) if last.split == range.split && last.to >= range.from => last.to = last.to.max(range.to),
+            Some(last) if last.split == range.split && last.to >= range.from => {
+                last.to = last.to.max(range.to);
+            }
             Some(_) | None => ranges.push(*range),
         }
     }

@@ -28,7 +28,9 @@ impl ChunkResult {
     /// Whether every change was accepted or had nothing to do.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.outcomes.iter().all(|outcome| matches!(outcome, Some(Outcome::Accepted { .. } | Outcome::Skipped { .. })))
+        self.outcomes
+            .iter()
+            .all(|outcome| matches!(outcome, Some(Outcome::Accepted { .. } | Outcome::Skipped { .. })))
     }
 
     /// Whether the operation of this ordinal may be sent twice.
@@ -75,7 +77,8 @@ impl ChunkResult {
 
 fn repeat(plan: &RunPlan, kind: Option<OperationKind>) -> Repeat {
     let capabilities = plan.definition.capabilities();
-    kind.and_then(|kind| capabilities.operations.get(&kind).map(|capability| capability.repeat)).unwrap_or(Repeat::Safe)
+    kind.and_then(|kind| capabilities.operations.get(&kind).map(|capability| capability.repeat))
+        .unwrap_or(Repeat::Safe)
 }
 
 /// Reads everything that is known of a chunk.
@@ -84,7 +87,8 @@ fn repeat(plan: &RunPlan, kind: Option<OperationKind>) -> Repeat {
 /// `StorageUnavailable`, or `ContractMismatch` if an object can't be read.
 pub async fn load(state: &dyn Objects, plan: &RunPlan, chunk: Chunk) -> Result<ChunkResult, Failure> {
     let keys = plan.run.keys();
-    let transformed: Option<Vec<Transformed>> = lines::read_lines(state, &keys.operations(chunk.chunk)).await?;
+    let transformed: Option<Vec<Transformed>> =
+        lines::read_lines(state, &keys.operations(chunk.chunk)).await?;
     let witnessed = receipts::load(state, &keys, chunk.chunk).await?;
     let mut outcomes = vec![None; chunk.changes as usize];
     for line in transformed.iter().flatten() {

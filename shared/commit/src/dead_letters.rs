@@ -37,7 +37,8 @@ pub async fn write(
     let mut tally = Tally::new();
     let mut letters = Vec::new();
     for (n, outcome) in result.outcomes.iter().enumerate() {
-        let Some((code, message, field)) = outcome.as_ref().and_then(|outcome| reason(outcome, result.repeat(plan, n)))
+        let Some((code, message, field)) =
+            outcome.as_ref().and_then(|outcome| reason(outcome, result.repeat(plan, n)))
         else {
             continue;
         };
@@ -87,8 +88,9 @@ fn letter(
         Some(Transformed::Skipped { .. }) | None => {
             let key = match changes.get(n) {
                 Some(change) => key_json(&change.key, &plan.key_columns)?,
-                None => RawValue::from_string("{}".to_owned())
-                    .map_err(|error| Failure::because(FailureName::InvariantBroken, "an empty object is not JSON", error))?,
+                None => RawValue::from_string("{}".to_owned()).map_err(|error| {
+                    Failure::because(FailureName::InvariantBroken, "an empty object is not JSON", error)
+                })?,
             };
             (key, None, None, Stage::Transform)
         }

@@ -29,9 +29,14 @@ pub async fn load(
     for file in &manifest.identities {
         let found: Option<Vec<Identity>> = lines::read_lines(state, file).await?;
         let found = found.ok_or_else(|| {
-            Failure::new(FailureName::InvariantBroken, format!("identity file {file} is gone though the manifest names it"))
+            Failure::new(
+                FailureName::InvariantBroken,
+                format!("identity file {file} is gone though the manifest names it"),
+            )
         })?;
-        for identity in found.into_iter().filter(|identity| wanted.is_none_or(|wanted| wanted.contains(&identity.key))) {
+        for identity in
+            found.into_iter().filter(|identity| wanted.is_none_or(|wanted| wanted.contains(&identity.key)))
+        {
             learn(&mut identities, identity);
         }
     }
@@ -75,12 +80,18 @@ pub(crate) fn from_chunk(plan: &RunPlan, result: &ChunkResult, changes: &[Change
     let mut identities = Vec::new();
     let Some(transformed) = &result.transformed else { return identities };
     for ((line, outcome), change) in transformed.iter().zip(&result.outcomes).zip(changes) {
-        let (Transformed::Operation(operation), Some(Outcome::Accepted { id, created })) = (line, outcome) else {
+        let (Transformed::Operation(operation), Some(Outcome::Accepted { id, created })) = (line, outcome)
+        else {
             continue;
         };
         match operation.kind {
             OperationKind::Delete | OperationKind::Archive => {
-                identities.push(Identity { key: change.key.clone(), id: None, created: false, matched: None });
+                identities.push(Identity {
+                    key: change.key.clone(),
+                    id: None,
+                    created: false,
+                    matched: None,
+                });
             }
             OperationKind::Clear | OperationKind::Append => {}
             OperationKind::Upsert | OperationKind::Create | OperationKind::Update => {
@@ -88,7 +99,9 @@ pub(crate) fn from_chunk(plan: &RunPlan, result: &ChunkResult, changes: &[Change
                     key: change.key.clone(),
                     id: id.clone(),
                     created: *created == Some(true),
-                    matched: remembers_match.then(|| serde_json::from_str(operation.matched.get()).ok()).flatten(),
+                    matched: remembers_match
+                        .then(|| serde_json::from_str(operation.matched.get()).ok())
+                        .flatten(),
                 };
                 // An update that told nothing of the record must not look like its removal.
                 if !is_tombstone(&identity) {

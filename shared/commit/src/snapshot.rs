@@ -10,7 +10,8 @@ use penstock_model::report::{Counts, RejectionCount};
 use penstock_model::run_plan::{DiffMode, GateDecision, RunPlan, partition_of};
 use penstock_model::settle::settle;
 use penstock_model::snapshot::{
-    Disposition, Identity, OverlayEntry, OverlayFile, PartitionFile, Pointer, SNAPSHOT_VERSION, SnapshotManifest,
+    Disposition, Identity, OverlayEntry, OverlayFile, PartitionFile, Pointer, SNAPSHOT_VERSION,
+    SnapshotManifest,
 };
 use penstock_model::{Failure, FailureName, layout};
 use penstock_store::{json, lines};
@@ -55,13 +56,16 @@ pub async fn load_current(
     sync: &str,
 ) -> Result<Option<(SnapshotManifest, Pointer, ETag)>, Failure> {
     let keys = layout::SyncKeys { sync };
-    let Some((pointer, etag)) = json::get_json::<Pointer>(state, &keys.pointer()).await? else { return Ok(None) };
-    let (manifest, _) = json::get_json::<SnapshotManifest>(state, &pointer.manifest).await?.ok_or_else(|| {
-        Failure::new(
-            FailureName::InvariantBroken,
-            format!("snapshot manifest {} is gone though {} names it", pointer.manifest, keys.pointer()),
-        )
-    })?;
+    let Some((pointer, etag)) = json::get_json::<Pointer>(state, &keys.pointer()).await? else {
+        return Ok(None);
+    };
+    let (manifest, _) =
+        json::get_json::<SnapshotManifest>(state, &pointer.manifest).await?.ok_or_else(|| {
+            Failure::new(
+                FailureName::InvariantBroken,
+                format!("snapshot manifest {} is gone though {} names it", pointer.manifest, keys.pointer()),
+            )
+        })?;
     Ok(Some((manifest, pointer, etag)))
 }
 
@@ -76,11 +80,8 @@ pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failu
     let Some((gate, _)) = json::get_json::<GateDecision>(ports.state, &keys.gate()).await? else {
         return Ok(Committed::default());
     };
-    let mut committed = Committed {
-        counts: found(&gate),
-        null_counts: gate.null_counts.clone(),
-        ..Committed::default()
-    };
+    let mut committed =
+        Committed { counts: found(&gate), null_counts: gate.null_counts.clone(), ..Committed::default() };
     if plan.options.dry_run {
         return Ok(committed);
     }
@@ -105,8 +106,9 @@ pub async fn tally(state: &dyn Objects, plan: &RunPlan) -> Result<Counts, Failur
         return Ok(Counts::default());
     };
     let mut counts = found(&gate);
-    let mut chunks =
-        stream::iter(gate.chunks.clone()).map(|listed| chunk::load(state, plan, listed)).buffered(CHUNKS_AT_ONCE);
+    let mut chunks = stream::iter(gate.chunks.clone())
+        .map(|listed| chunk::load(state, plan, listed))
+        .buffered(CHUNKS_AT_ONCE);
     while let Some(result) = chunks.try_next().await? {
         result.outcomes.iter().flatten().for_each(|outcome| counts.add(outcome));
     }
@@ -157,7 +159,7 @@ async fn gather(
     }
     committed.rejections =
         tally.into_iter().map(|((code, field), rows)| RejectionCount { code, field, rows }).collect();
-    committed.rejections.sort_by(|a, b| b.rows.cmp(&a.rows));
+    committed.rejections.sort_by_key(|count| std::cmp::Reverse(count.rows));
     Ok(gathered)
 }
 
@@ -175,7 +177,12 @@ async fn settle_chunk(
 ) -> Result<SettledChunk, Failure> {
     let result = chunk::load(state, plan, listed).await?;
     if result.is_settled() && !plan.remember {
-        return Ok(SettledChunk { result, rejections: Vec::new(), overlay: Vec::new(), identities: Vec::new() });
+        return Ok(SettledChunk {
+            result,
+            rejections: Vec::new(),
+            overlay: Vec::new(),
+            identities: Vec::new(),
+        });
     }
     let changes = result.changes(state, plan).await?;
     let rejections = dead_letters::write(state, plan, &result, &changes).await?;
@@ -188,8 +195,7 @@ async fn settle_chunk(
             settle(change, outcome.as_ref(), result.reached, repeat, plan.mapping_hash, &plan.run.run)
         })
         .collect();
-    let identities =
-        if plan.remember { identities::from_chunk(plan, &result, &changes) } else { Vec::new() };
+    let identities = if plan.remember { identities::from_chunk(plan, &result, &changes) } else { Vec::new() };
     Ok(SettledChunk { result, rejections, overlay, identities })
 }
 
@@ -204,11 +210,17 @@ async fn write_manifest(
     let keys = plan.run.sync_keys();
     let generation = plan.run.generation();
     let is_append = plan.definition.sync.mode == Mode::Append;
-    let overlay = if is_append { Vec::new() } else { write_overlay(ports.state, plan, gathered.overlay, nonce).await? };
+    let overlay = if is_append {
+        Vec::new()
+    } else {
+        write_overlay(ports.state, plan, gathered.overlay, nonce).await?
+    };
     let ledger = append::ledger(plan, &gathered.unsettled);
-    committed.pending = overlay.iter().map(|file| file.pending).sum::<u64>() + gathered.unsettled.len() as u64;
+    committed.pending =
+        overlay.iter().map(|file| file.pending).sum::<u64>() + gathered.unsettled.len() as u64;
 
-    let mut files: Vec<String> = plan.snapshot.iter().flat_map(|snapshot| snapshot.identities.clone()).collect();
+    let mut files: Vec<String> =
+        plan.snapshot.iter().flat_map(|snapshot| snapshot.identities.clone()).collect();
     if !gathered.identities.is_empty() {
         files.push(write_identities(ports.state, plan, gathered.identities, nonce).await?);
     }
@@ -222,7 +234,9 @@ async fn write_manifest(
     // A replay leaves the snapshot as it was but for the replayed keys: it still comes from the old unload.
     let unload = match (&plan.diff, &plan.snapshot) {
         (DiffMode::Replay { .. }, Some(snapshot)) => snapshot.unload.clone(),
-        (DiffMode::Replay { .. } | DiffMode::Changes | DiffMode::Full | DiffMode::Baseline, _) => (&plan.unload).into(),
+        (DiffMode::Replay { .. } | DiffMode::Changes | DiffMode::Full | DiffMode::Baseline, _) => {
+            (&plan.unload).into()
+        }
     };
     Ok(SnapshotManifest {
         version: SNAPSHOT_VERSION,
@@ -322,7 +336,10 @@ async fn swap(
 fn superseded(run: &RunRef, other: &str) -> Failure {
     Failure::new(
         FailureName::Superseded,
-        format!("run {} of sync {} was folded into run {other}, which has moved the snapshot since", run.run, run.sync),
+        format!(
+            "run {} of sync {} was folded into run {other}, which has moved the snapshot since",
+            run.run, run.sync
+        ),
     )
 }
 

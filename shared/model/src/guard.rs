@@ -73,7 +73,12 @@ pub struct Nulls<'a> {
 
 /// Every guard that the counts exceed and that `allow` does not pass over. A first run (nothing before) trips none.
 #[must_use]
-pub fn tripped(guards: &Guards, counts: &DiffCounts, nulls: Option<Nulls<'_>>, allow: &[GuardName]) -> Vec<Tripped> {
+pub fn tripped(
+    guards: &Guards,
+    counts: &DiffCounts,
+    nulls: Option<Nulls<'_>>,
+    allow: &[GuardName],
+) -> Vec<Tripped> {
     let mut tripped = Vec::new();
     if counts.before == 0 {
         return tripped;
@@ -164,8 +169,10 @@ mod tests {
             (0, 0, &[], &[]),
         ];
         for (removed, changed, allow, expected) in cases {
-            let names: Vec<_> =
-                tripped(&guards, &counts(removed, changed), None, allow).into_iter().map(|t| t.guard).collect();
+            let names: Vec<_> = tripped(&guards, &counts(removed, changed), None, allow)
+                .into_iter()
+                .map(|t| t.guard)
+                .collect();
             assert_eq!(names, expected, "{removed} removed, {changed} changed");
         }
     }

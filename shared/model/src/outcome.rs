@@ -95,7 +95,11 @@ impl Outcome {
                 }
             }
             (first, second) => {
-                if second.weight() > first.weight() { second } else { first }
+                if second.weight() > first.weight() {
+                    second
+                } else {
+                    first
+                }
             }
         }
     }
@@ -104,7 +108,10 @@ impl Outcome {
     #[must_use]
     pub const fn is_final(&self) -> bool {
         match self {
-            Self::Accepted { .. } | Self::Skipped { .. } | Self::Rejected { .. } | Self::DeadLettered { .. } => true,
+            Self::Accepted { .. }
+            | Self::Skipped { .. }
+            | Self::Rejected { .. }
+            | Self::DeadLettered { .. } => true,
             Self::Unknown { .. } => false,
         }
     }

@@ -115,7 +115,12 @@ pub trait Objects: Send + Sync + Debug {
     fn head<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<ObjectMeta>, ObjectError>>;
 
     /// Writes an object whole, under a condition. Never leaves half an object.
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition) -> Boxed<'a, Result<Put, ObjectError>>;
+    fn put<'a>(
+        &'a self,
+        key: &'a str,
+        body: Bytes,
+        condition: Condition,
+    ) -> Boxed<'a, Result<Put, ObjectError>>;
 
     /// Every object whose key begins with `prefix`, in order of keys.
     fn list<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<ObjectMeta>, ObjectError>>;
@@ -168,7 +173,10 @@ pub struct ExecutionsUnavailable {
 /// The state machine's executions: Step Functions, or the local engine.
 pub trait Executions: Send + Sync + Debug {
     /// How an execution stands; `None` if the platform no longer knows it.
-    fn describe<'a>(&'a self, execution: &'a str) -> Boxed<'a, Result<Option<Execution>, ExecutionsUnavailable>>;
+    fn describe<'a>(
+        &'a self,
+        execution: &'a str,
+    ) -> Boxed<'a, Result<Option<Execution>, ExecutionsUnavailable>>;
 
     /// Starts an execution by name. False if one of this name exists already.
     fn start<'a>(&'a self, name: &'a str, input: String) -> Boxed<'a, Result<bool, ExecutionsUnavailable>>;

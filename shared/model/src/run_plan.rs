@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::guard::DiffCounts;
-use crate::operation::Chunk;
 use crate::contract::{RunOptions, RunRef};
 use crate::definition::ResolvedSync;
+use crate::guard::DiffCounts;
+use crate::operation::Chunk;
 use crate::port::ETag;
 use crate::snapshot::{LedgerEntry, SnapshotManifest};
 use crate::time::Timestamp;

@@ -18,8 +18,8 @@ use penstock_lambda_kit::random::SystemRandom;
 use penstock_store::{FolderObjects, LocalSecrets, Opener};
 
 use crate::args::{Cli, Command};
-use crate::definitions::check::{CheckedSync, check};
 use crate::definitions::Mistake;
+use crate::definitions::check::{CheckedSync, check};
 use crate::local::{LocalExecutions, Platform};
 
 /// Carries out a command.
@@ -49,7 +49,11 @@ async fn opener(locations: &[&str]) -> Opener {
 }
 
 /// The platform over a state folder, with its executions.
-async fn platform(state: &Path, definitions: &Path, locations: &[&str]) -> anyhow::Result<(Platform, LocalExecutions)> {
+async fn platform(
+    state: &Path,
+    definitions: &Path,
+    locations: &[&str],
+) -> anyhow::Result<(Platform, LocalExecutions)> {
     std::fs::create_dir_all(state)?;
     let state = std::path::absolute(state)?;
     let executions = LocalExecutions::new(&state);
@@ -64,7 +68,11 @@ async fn platform(state: &Path, definitions: &Path, locations: &[&str]) -> anyho
             secrets: Arc::new(secrets),
             transport: Arc::new(penstock_destinations::ReqwestTransport::new()?),
         },
-        sizes: penstock_plan::Sizes { read_concurrency: 2, diff_concurrency: 2, ..penstock_plan::Sizes::default() },
+        sizes: penstock_plan::Sizes {
+            read_concurrency: 2,
+            diff_concurrency: 2,
+            ..penstock_plan::Sizes::default()
+        },
     };
     Ok((platform, executions))
 }

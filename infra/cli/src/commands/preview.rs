@@ -31,24 +31,33 @@ pub async fn preview(args: args::Preview) -> anyhow::Result<ExitCode> {
     let definition = &checked.unload.definition;
     let (location, complete) = match &args.unload {
         Some(location) => (absolute(location)?, Complete::AsListed),
-        None => (crate::definitions::check::absolute(&checked.unload.file, &definition.location), definition.complete),
+        None => (
+            crate::definitions::check::absolute(&checked.unload.file, &definition.location),
+            definition.complete,
+        ),
     };
     let unloads = opener(&[&location]).await;
     let found = unload::discover(&unloads, &location, complete).await.map_err(Failure::from)?;
-    let columns = unload::with_zone(found.columns, definition.naive_timestamps.as_deref()).map_err(Failure::from)?;
+    let columns =
+        unload::with_zone(found.columns, definition.naive_timestamps.as_deref()).map_err(Failure::from)?;
     let plan = plan(&checked, found.unload, columns);
     let capabilities = plan.definition.capabilities();
-    let mapping = Mapping::compile(&plan.definition.sync, Some(&plan.columns), &capabilities).map_err(|problems| {
-        let words: Vec<_> = problems.iter().map(|problem| checked.sync.mistake(problem).to_string()).collect();
-        Failure::new(FailureName::MappingInvalid, words.join("\n"))
-    })?;
+    let mapping =
+        Mapping::compile(&plan.definition.sync, Some(&plan.columns), &capabilities).map_err(|problems| {
+            let words: Vec<_> =
+                problems.iter().map(|problem| checked.sync.mistake(problem).to_string()).collect();
+            Failure::new(FailureName::MappingInvalid, words.join("\n"))
+        })?;
     let objects = unloads.open(&plan.unload.root)?;
     let mut left = args.rows;
     for work in &plan.append {
         for range in &work.pending {
             let range = RowRange { to: range.to.min(left), ..*range };
             left -= range.to;
-            for line in transform::append(objects.as_ref(), &plan, &mapping, work, range).await.map_err(Failure::from)? {
+            for line in transform::append(objects.as_ref(), &plan, &mapping, work, range)
+                .await
+                .map_err(Failure::from)?
+            {
                 println!("{}", shown(line));
             }
         }
@@ -59,10 +68,12 @@ pub async fn preview(args: args::Preview) -> anyhow::Result<ExitCode> {
 /// A plan that appends the whole unload: what maps its rows is what a run would use.
 fn plan(checked: &CheckedSync, unload: PinnedUnload, columns: Vec<Column>) -> RunPlan {
     let keys = &checked.unload.definition.primary_key;
-    let key_columns = columns.iter().filter(|column| keys.iter().any(|key| key.eq_ignore_ascii_case(&column.name)));
+    let key_columns =
+        columns.iter().filter(|column| keys.iter().any(|key| key.eq_ignore_ascii_case(&column.name)));
     let key_columns: Vec<Column> = key_columns.cloned().collect();
     let splits = split::cut(&unload, u32::MAX);
-    let pending = (0u32..).zip(&splits).map(|(split, cut)| RowRange { split, from: 0, to: cut.rows }).collect();
+    let pending =
+        (0u32..).zip(&splits).map(|(split, cut)| RowRange { split, from: 0, to: cut.rows }).collect();
     let append = vec![LedgerEntry { unload: unload.clone(), splits: splits.clone(), pending }];
     let definition = ResolvedSync {
         name: checked.sync.name.clone(),
@@ -98,7 +109,9 @@ fn plan(checked: &CheckedSync, unload: PinnedUnload, columns: Vec<Column>) -> Ru
 
 fn shown(line: Transformed) -> serde_json::Value {
     match line {
-        Transformed::Operation(operation) => json!({ "match": operation.matched, "fields": operation.fields }),
+        Transformed::Operation(operation) => {
+            json!({ "match": operation.matched, "fields": operation.fields })
+        }
         Transformed::Rejected(rejected) => {
             json!({ "rejected": { "code": rejected.code, "message": rejected.message, "field": rejected.field } })
         }

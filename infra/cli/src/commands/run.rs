@@ -75,7 +75,8 @@ pub async fn finish(
     };
     options.unload = options.unload.map(|unload| absolute(&unload)).transpose()?;
     let location = options.unload.clone().unwrap_or_else(|| checked.unload.definition.location.clone());
-    let (platform, executions) = platform(&target.state, &definitions_folder(&target.sync), &[&location]).await?;
+    let (platform, executions) =
+        platform(&target.state, &definitions_folder(&target.sync), &[&location]).await?;
     publish(platform.state.as_ref(), &checked).await?;
     let start = Start { sync: checked.sync.name.clone(), environment: target.env.clone(), options };
     let shown = Shown::new(quiet);

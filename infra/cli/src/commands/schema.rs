@@ -15,7 +15,9 @@ pub fn print(args: &args::Schema) -> anyhow::Result<ExitCode> {
         None => Kind::ALL.to_vec(),
         Some(name) => {
             let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-            vec![kind.ok_or_else(|| anyhow::anyhow!("there is no schema {name}; there are sync, unload, connection and connector"))?]
+            vec![kind.ok_or_else(|| {
+                anyhow::anyhow!("there is no schema {name}; there are sync, unload, connection and connector")
+            })?]
         }
     };
     for kind in kinds {

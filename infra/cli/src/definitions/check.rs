@@ -61,14 +61,22 @@ pub async fn check(files: &[PathBuf], unloads: &dyn OpenObjects) -> Checked {
     checked
 }
 
-async fn check_sync(sync: &Sourced<Sync>, project: &Project, unloads: &dyn OpenObjects, checked: &mut Checked) {
+async fn check_sync(
+    sync: &Sourced<Sync>,
+    project: &Project,
+    unloads: &dyn OpenObjects,
+    checked: &mut Checked,
+) {
     let unload = project.unloads.get(&sync.definition.unload);
     let connection = project.connections.get(&sync.definition.connection);
     let mut missing = |pointer: &str, what: &str, name: &str, folder: &str| {
         // A file that is there but wrong has its own mistakes already.
-        let known_wrong = checked.mistakes.iter().any(|mistake| mistake.file.file_stem().is_some_and(|stem| stem == name));
+        let known_wrong =
+            checked.mistakes.iter().any(|mistake| mistake.file.file_stem().is_some_and(|stem| stem == name));
         if !known_wrong {
-            let message = format!("there is no {what} {name}: looked for {folder}/{name}.yaml and {name}.yaml beside the sync");
+            let message = format!(
+                "there is no {what} {name}: looked for {folder}/{name}.yaml and {name}.yaml beside the sync"
+            );
             checked.mistakes.push(sync.mistake(&Problem::at(pointer, message)));
         }
     };
@@ -123,8 +131,11 @@ fn fit(
     connector: &Connector,
 ) -> Vec<Mistake> {
     let given = &connection.definition;
-    let mut addresses: Vec<(String, String)> =
-        given.environments.iter().map(|(name, at)| (format!("/environments/{name}/address"), at.address.clone())).collect();
+    let mut addresses: Vec<(String, String)> = given
+        .environments
+        .iter()
+        .map(|(name, at)| (format!("/environments/{name}/address"), at.address.clone()))
+        .collect();
     let own = given.address.clone().or_else(|| connector.default_address());
     addresses.extend(own.map(|address| ("/address".to_owned(), address)));
     if addresses.is_empty() {
@@ -160,7 +171,8 @@ async fn columns(unload: &Sourced<Unload>, unloads: &dyn OpenObjects) -> Result<
     let location = absolute(&unload.file, &unload.definition.location);
     let complete: Complete = unload.definition.complete;
     let found = unload::discover(unloads, &location, complete).await.map_err(|error| error.to_string())?;
-    unload::with_zone(found.columns, unload.definition.naive_timestamps.as_deref()).map_err(|error| error.to_string())
+    unload::with_zone(found.columns, unload.definition.naive_timestamps.as_deref())
+        .map_err(|error| error.to_string())
 }
 
 /// A location as runs need it: folders relative to the definition's file become absolute.

@@ -55,8 +55,14 @@ impl<T> Sourced<T> {
 }
 
 fn mistake(file: &Path, document: &Document, problem: &Problem) -> Mistake {
-    let field = problem.pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
-    Mistake { file: file.to_owned(), line: document.line(&problem.pointer), field, message: problem.message.clone() }
+    let field =
+        problem.pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
+    Mistake {
+        file: file.to_owned(),
+        line: document.line(&problem.pointer),
+        field,
+        message: problem.message.clone(),
+    }
 }
 
 /// Definitions by kind and name.
@@ -135,7 +141,11 @@ impl Project {
         };
         if kind == Kind::Sync {
             let name = |member: &str| document.value.get(member).and_then(Value::as_str).map(str::to_owned);
-            self.references.push(Reference { file: file.to_owned(), unload: name("unload"), connection: name("connection") });
+            self.references.push(Reference {
+                file: file.to_owned(),
+                unload: name("unload"),
+                connection: name("connection"),
+            });
         }
         let problems = schema::problems(kind, &document.value);
         if !problems.is_empty() {
@@ -144,13 +154,13 @@ impl Project {
         }
         let result = match kind {
             Kind::Unload => insert(&mut self.unloads, file, document, |unload: &Unload| unload.name.clone()),
-            Kind::Connection => {
-                insert(&mut self.connections, file, document, |connection: &Connection| connection.name.clone())
-            }
+            Kind::Connection => insert(&mut self.connections, file, document, |connection: &Connection| {
+                connection.name.clone()
+            }),
             Kind::Sync => insert(&mut self.syncs, file, document, |sync: &Sync| sync.name.clone()),
-            Kind::Connector => {
-                insert(&mut self.connectors, file, document, |connector: &HttpConnector| Some(connector.name.clone()))
-            }
+            Kind::Connector => insert(&mut self.connectors, file, document, |connector: &HttpConnector| {
+                Some(connector.name.clone())
+            }),
         };
         if let Err(mistake) = result {
             self.mistakes.push(*mistake);
@@ -194,9 +204,17 @@ impl Project {
         let found = project.connectors.into_values().next();
         match found {
             Some(connector) if project.mistakes.is_empty() => {
-                let wrong: Vec<_> =
-                    connector.definition.validate().iter().map(|problem| connector.mistake(problem)).collect();
-                if wrong.is_empty() { Ok(Connector::Http(Box::new(connector.definition))) } else { Err(wrong) }
+                let wrong: Vec<_> = connector
+                    .definition
+                    .validate()
+                    .iter()
+                    .map(|problem| connector.mistake(problem))
+                    .collect();
+                if wrong.is_empty() {
+                    Ok(Connector::Http(Box::new(connector.definition)))
+                } else {
+                    Err(wrong)
+                }
             }
             Some(_) | None if project.mistakes.is_empty() => {
                 Err(vec![at_connector(format!("{} holds no connector", path.display()))])
@@ -231,15 +249,24 @@ fn insert<T: DeserializeOwned>(
         .map_err(|error| wrong(Problem::at("", format!("can't be read: {error}"))))?;
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
     let name = name(&definition).unwrap_or(stem);
-    let is_plain = !name.is_empty() && name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    let is_plain = !name.is_empty()
+        && name.len() <= 64
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
     if !is_plain {
         return Err(wrong(Problem::at(
             "/name",
-            format!("the name {name:?} must be of at most 64 letters, digits, - and _; give one with the key name"),
+            format!(
+                "the name {name:?} must be of at most 64 letters, digits, - and _; give one with the key name"
+            ),
         )));
     }
-    if let Some(other) = into.get(&name).filter(|other| other.file != file || other.document.value != document.value) {
-        return Err(wrong(Problem::at("/name", format!("{name} is defined in {} already", other.file.display()))));
+    if let Some(other) =
+        into.get(&name).filter(|other| other.file != file || other.document.value != document.value)
+    {
+        return Err(wrong(Problem::at(
+            "/name",
+            format!("{name} is defined in {} already", other.file.display()),
+        )));
     }
     into.insert(name.clone(), Sourced { definition, name, file: file.to_owned(), document });
     Ok(())
@@ -264,9 +291,7 @@ pub(super) fn tidy(path: &Path) -> PathBuf {
     let mut tidied = PathBuf::new();
     for part in path.components() {
         match part {
-            std::path::Component::ParentDir
-                if tidied.file_name().is_some_and(|last| last != "..") =>
-            {
+            std::path::Component::ParentDir if tidied.file_name().is_some_and(|last| last != "..") => {
                 tidied.pop();
             }
             std::path::Component::CurDir => {}

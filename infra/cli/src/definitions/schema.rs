@@ -70,7 +70,8 @@ pub fn problems(kind: Kind, value: &Value) -> Vec<Problem> {
     let schema = kind.schema();
     match jsonschema::validator_for(&schema) {
         Ok(validator) => {
-            let mut problems: Vec<Problem> = validator.iter_errors(value).flat_map(|error| explain(&error)).collect();
+            let mut problems: Vec<Problem> =
+                validator.iter_errors(value).flat_map(|error| explain(&error)).collect();
             problems.dedup();
             problems
         }
@@ -79,6 +80,10 @@ pub fn problems(kind: Kind, value: &Value) -> Vec<Problem> {
 }
 
 /// One schema error as problems in the user's words.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a validator's list: what our schemas don't use keeps the validator's own words"
+)]
 fn explain(error: &ValidationError<'_>) -> Vec<Problem> {
     let pointer = error.instance_path().as_str().to_owned();
     match error.kind() {
@@ -102,12 +107,18 @@ fn explain(error: &ValidationError<'_>) -> Vec<Problem> {
             vec![Problem::at(pointer, format!("does not have the form that is asked for here, {pattern}"))]
         }
         // Of several forms, the one that fits best is the one that was meant.
-        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => best(&pointer, context),
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            best(&pointer, context)
+        }
         _ => vec![Problem::at(pointer, error.masked().to_string())],
     }
 }
 
 /// The mistakes of the form that was most likely meant: the one whose mistakes lie deepest; else the choices.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a validator's list, of which three kinds tell which form was meant"
+)]
 fn best(pointer: &str, forms: &[Vec<ValidationError<'static>>]) -> Vec<Problem> {
     let depth = |form: &Vec<ValidationError<'static>>| {
         form.iter()

@@ -59,7 +59,11 @@ pub fn parse(text: &str) -> Result<Vec<Document>, NotYaml> {
         .collect()
 }
 
-fn convert(node: &MarkedYamlOwned, pointer: &str, lines: &mut HashMap<String, usize>) -> Result<Value, NotYaml> {
+fn convert(
+    node: &MarkedYamlOwned,
+    pointer: &str,
+    lines: &mut HashMap<String, usize>,
+) -> Result<Value, NotYaml> {
     let line = node.span.start.line();
     lines.entry(pointer.to_owned()).or_insert(line);
     let refuse = |what: &str| Err(NotYaml { line, message: what.to_owned() });
@@ -79,7 +83,14 @@ fn convert(node: &MarkedYamlOwned, pointer: &str, lines: &mut HashMap<String, us
             for (key, value) in members {
                 let name = match &key.data {
                     YamlDataOwned::Value(scalar) => scalar_text(scalar),
-                    _ => return refuse("a key must be a word, not a list or a mapping"),
+                    YamlDataOwned::Representation(..)
+                    | YamlDataOwned::Sequence(_)
+                    | YamlDataOwned::Mapping(_)
+                    | YamlDataOwned::Tagged(..)
+                    | YamlDataOwned::Alias(_)
+                    | YamlDataOwned::BadValue => {
+                        return refuse("a key must be a word, not a list or a mapping");
+                    }
                 };
                 let below = format!("{pointer}/{}", pointer_part(&name));
                 // A member's line is its key's: there the reader looks.

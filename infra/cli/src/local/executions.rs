@@ -57,16 +57,26 @@ impl LocalExecutions {
 }
 
 impl Executions for LocalExecutions {
-    fn describe<'a>(&'a self, execution: &'a str) -> Boxed<'a, Result<Option<Execution>, ExecutionsUnavailable>> {
-        let found = self
-            .look(execution)
-            .map_err(|error| ExecutionsUnavailable { action: "asked for an execution", source: Box::new(error) });
+    fn describe<'a>(
+        &'a self,
+        execution: &'a str,
+    ) -> Boxed<'a, Result<Option<Execution>, ExecutionsUnavailable>> {
+        let found = self.look(execution).map_err(|error| ExecutionsUnavailable {
+            action: "asked for an execution",
+            source: Box::new(error),
+        });
         Box::pin(std::future::ready(found))
     }
 
     fn start<'a>(&'a self, _: &'a str, _: String) -> Boxed<'a, Result<bool, ExecutionsUnavailable>> {
-        let refused = io::Error::new(io::ErrorKind::Unsupported, "on this machine runs are started with `penstock run`");
-        Box::pin(std::future::ready(Err(ExecutionsUnavailable { action: "started", source: Box::new(refused) })))
+        let refused = io::Error::new(
+            io::ErrorKind::Unsupported,
+            "on this machine runs are started with `penstock run`",
+        );
+        Box::pin(std::future::ready(Err(ExecutionsUnavailable {
+            action: "started",
+            source: Box::new(refused),
+        })))
     }
 }
 

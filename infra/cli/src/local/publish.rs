@@ -23,7 +23,11 @@ pub async fn publish(state: &dyn Objects, checked: &CheckedSync) -> Result<(), F
     ];
     for (kind, name, definition) in names {
         let definition = definition.map_err(|error| {
-            Failure::because(penstock_model::FailureName::InvariantBroken, format!("definition {name} is not JSON"), error)
+            Failure::because(
+                penstock_model::FailureName::InvariantBroken,
+                format!("definition {name} is not JSON"),
+                error,
+            )
         })?;
         put_json(state, &layout::definition(kind, name), &definition, Condition::Always).await?;
     }

@@ -50,23 +50,27 @@ pub async fn run(
     let clock = platform.parts.clock.clone();
     let began = clock.now();
     let run_id = run_id(began, platform.parts.random.next());
-    let machine = StateMachine::parse(STATE_MACHINE)
-        .map_err(|error| Failure::because(FailureName::InvariantBroken, "the state machine can't be read", error))?;
+    let machine = StateMachine::parse(STATE_MACHINE).map_err(|error| {
+        Failure::because(FailureName::InvariantBroken, "the state machine can't be read", error)
+    })?;
     let _running = executions.begin(&run_id).map_err(|error| {
         Failure::because(FailureName::StorageUnavailable, "the state folder can't be written", error)
     })?;
     let functions = Arc::new(Functions::new(platform));
-    let engine = Engine::new(machine, functions.clone(), functions, clock.clone(), platform.parts.random.clone());
+    let engine =
+        Engine::new(machine, functions.clone(), functions, clock.clone(), platform.parts.random.clone());
     let request = StartRequest {
         sync: start.sync.clone(),
         environment: start.environment,
         options: start.options,
         trigger: Some("penstock run".to_owned()),
     };
-    let input = serde_json::to_value(&request)
-        .map_err(|error| Failure::because(FailureName::InvariantBroken, "a start request is not JSON", error))?;
-    let progress =
-        engine.start(crate::engine::Start { id: run_id.clone(), name: run_id.clone(), input }, observer).await;
+    let input = serde_json::to_value(&request).map_err(|error| {
+        Failure::because(FailureName::InvariantBroken, "a start request is not JSON", error)
+    })?;
+    let progress = engine
+        .start(crate::engine::Start { id: run_id.clone(), name: run_id.clone(), input }, observer)
+        .await;
     let failure = match &progress.status {
         Status::Succeeded { .. } => None,
         Status::Failed(failure) => Some(shown(progress.root_failure().unwrap_or(failure))),
@@ -81,7 +85,8 @@ pub async fn run(
     };
     let duration_ms = u64::try_from(began.until(clock.now()).as_millis()).unwrap_or(u64::MAX);
     let keys = layout::RunKeys { sync: &start.sync, run: &run_id };
-    let report = get_json::<RunReport>(platform.state.as_ref(), &keys.report()).await?.map(|(report, _)| report);
+    let report =
+        get_json::<RunReport>(platform.state.as_ref(), &keys.report()).await?.map(|(report, _)| report);
     let result = match &report {
         Some(report) => RunResult::of(report, failure, duration_ms),
         None => unreported(platform, &keys, failure, duration_ms).await?,
@@ -102,7 +107,14 @@ async fn unreported(
         None => penstock_model::report::Counts::default(),
     };
     let api: ApiUsage = penstock_store::usage::total(state, keys).await?;
-    Ok(RunResult { status: RunStatus::Failed, run_id: keys.run.to_owned(), failure, counts, api, duration_ms })
+    Ok(RunResult {
+        status: RunStatus::Failed,
+        run_id: keys.run.to_owned(),
+        failure,
+        counts,
+        api,
+        duration_ms,
+    })
 }
 
 /// The failure in a function's own words: Lambda wraps them in JSON.
@@ -129,6 +141,9 @@ mod tests {
 
     #[test]
     fn run_ids_sort_by_time() {
-        assert_eq!(run_id(penstock_model::Timestamp(1_795_374_131_250), 0x4f2a_c1d0), "20261122T190211-4f2ac1d0");
+        assert_eq!(
+            run_id(penstock_model::Timestamp(1_795_374_131_250), 0x4f2a_c1d0),
+            "20261122T190211-4f2ac1d0"
+        );
     }
 }

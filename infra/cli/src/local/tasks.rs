@@ -75,7 +75,11 @@ impl Functions {
                 clock: clock.clone(),
                 random: random.clone(),
             },
-            finish: penstock_finish::Context { state: state.clone(), clock: clock.clone(), random: random.clone() },
+            finish: penstock_finish::Context {
+                state: state.clone(),
+                clock: clock.clone(),
+                random: random.clone(),
+            },
             clock,
             random,
             state,
@@ -96,7 +100,9 @@ impl Functions {
             "GateFunction" => invoked(payload, invocation, &self.gate, penstock_gate::handle),
             "TransformFunction" => invoked(payload, invocation, &self.transform, penstock_transform::handle),
             "PushFunction" => invoked(payload, invocation, &self.push, penstock_push::handle),
-            "DeadLetterFunction" => invoked(payload, invocation, &self.dead_letter, penstock_dead_letter::handle),
+            "DeadLetterFunction" => {
+                invoked(payload, invocation, &self.dead_letter, penstock_dead_letter::handle)
+            }
             "FinishFunction" => invoked(payload, invocation, &self.finish, penstock_finish::handle),
             other => {
                 let cause = format!("there is no function {other}");

@@ -3,7 +3,10 @@ use crate::harness::{counts, customers, postgres_project};
 #[tokio::test]
 async fn every_row_of_each_new_unload_is_added_once() {
     let (project, table) = postgres_project("mode: append\n").await;
-    let sync = project.read("syncs/customers.yaml").replace("match: { id: id }\n", "").replace("fields:\n", "fields:\n  id: id\n");
+    let sync = project
+        .read("syncs/customers.yaml")
+        .replace("match: { id: id }\n", "")
+        .replace("fields:\n", "fields:\n  id: id\n");
     project.write("syncs/customers.yaml", &sync);
     project.unload("2026-01-01", &customers(0..10));
     let first = project.run(&[]);
@@ -17,7 +20,10 @@ async fn every_row_of_each_new_unload_is_added_once() {
 #[tokio::test]
 async fn a_refused_row_of_an_append_can_be_replayed() {
     let (project, table) = postgres_project("mode: append\n").await;
-    let sync = project.read("syncs/customers.yaml").replace("match: { id: id }\n", "").replace("fields:\n", "fields:\n  id: id\n");
+    let sync = project
+        .read("syncs/customers.yaml")
+        .replace("match: { id: id }\n", "")
+        .replace("fields:\n", "fields:\n  id: id\n");
     project.write("syncs/customers.yaml", &sync);
     table.execute("alter table $table add constraint small check (id < 8)").await;
     project.unload("2026-01-01", &customers(0..10));

@@ -4,7 +4,10 @@ use crate::harness::{Project, customers};
 fn every_mistake_is_named_with_file_line_and_field_at_once() {
     let project = Project::new();
     project.unload("2026-01-01", &customers(0..3));
-    project.write("connections/postgres.yaml", "connector: postgres\naddress: \"postgres://u@127.0.0.1:1/d\"\nlimits: { concurrency: 0 }\n");
+    project.write(
+        "connections/postgres.yaml",
+        "connector: postgres\naddress: \"postgres://u@127.0.0.1:1/d\"\nlimits: { concurrency: 0 }\n",
+    );
     project.write(
         "syncs/customers.yaml",
         "unload: customers\nconnection: postgres\nobject: t\nmatch: { id: id }\nmode: upsert\non_removed: nothing\nfields:\n  email: { expression: \"{{ mail | trim }}\" }\n  name: { expression: \"{{ name | }}\" }\n  balance: { column: balance, on_nul: clear }\nguards: { max_removed: lots }\n",
@@ -21,12 +24,17 @@ fn every_mistake_is_named_with_file_line_and_field_at_once() {
     }
 
     // Once the form is right, what it says is looked at, again all at once.
-    let sync = project.read("syncs/customers.yaml").replace("on_nul: clear", "on_null: clear").replace("lots", "2%");
+    let sync =
+        project.read("syncs/customers.yaml").replace("on_nul: clear", "on_null: clear").replace("lots", "2%");
     project.write("syncs/customers.yaml", &sync);
-    project.write("connections/postgres.yaml", "connector: postgres\naddress: \"postgres://u@127.0.0.1:1/d\"\n");
+    project
+        .write("connections/postgres.yaml", "connector: postgres\naddress: \"postgres://u@127.0.0.1:1/d\"\n");
     let output = project.penstock(&["check", "syncs/customers.yaml"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    for part in ["syncs/customers.yaml:8: fields.email.expression: ", "syncs/customers.yaml:9: fields.name.expression: "] {
+    for part in [
+        "syncs/customers.yaml:8: fields.email.expression: ",
+        "syncs/customers.yaml:9: fields.name.expression: ",
+    ] {
         assert!(text.contains(part), "{part} is missing in:\n{text}");
     }
     assert!(text.contains("mail"), "{text}");
@@ -36,7 +44,8 @@ fn every_mistake_is_named_with_file_line_and_field_at_once() {
 fn a_mapping_test_that_fails_shows_what_came_instead() {
     let project = Project::new();
     project.unload("2026-01-01", &customers(0..3));
-    project.write("connections/postgres.yaml", "connector: postgres\naddress: \"postgres://u@127.0.0.1:1/d\"\n");
+    project
+        .write("connections/postgres.yaml", "connector: postgres\naddress: \"postgres://u@127.0.0.1:1/d\"\n");
     project.write(
         "syncs/customers.yaml",
         "unload: customers\nconnection: postgres\nobject: t\nmatch: { id: id }\nfields:\n  email: { expression: \"{{ email | trim }}\" }\ntests:\n  - row: { id: 7, email: \" Ann@X.com \" }\n    expect: { email: ann@x.com }\n",
@@ -44,15 +53,20 @@ fn a_mapping_test_that_fails_shows_what_came_instead() {
     let output = project.penstock(&["check", "syncs/customers.yaml"]);
     assert!(!output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("syncs/customers.yaml:9: tests.0.expect.email") && text.contains("Ann@X.com"), "{text}");
+    assert!(
+        text.contains("syncs/customers.yaml:9: tests.0.expect.email") && text.contains("Ann@X.com"),
+        "{text}"
+    );
 }
 
 #[test]
 fn the_demo_and_the_samples_are_sound() {
     let project = Project::new();
     let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/syncs");
-    let mut files: Vec<String> =
-        std::fs::read_dir(samples).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect();
+    let mut files: Vec<String> = std::fs::read_dir(samples)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .collect();
     files.push(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/syncs/customers-to-hubspot.yaml").to_owned());
     assert!(files.len() > 3);
     for file in files {

@@ -2,7 +2,8 @@ use crate::harness::{Customer, counts, customers, postgres_project};
 
 #[tokio::test]
 async fn a_guard_trips_before_anything_is_sent_and_can_be_allowed_once() {
-    let (project, table) = postgres_project("on_removed: delete\nguards: { max_removed: 10%, max_changed: 3 }\n").await;
+    let (project, table) =
+        postgres_project("on_removed: delete\nguards: { max_removed: 10%, max_changed: 3 }\n").await;
     project.unload("2026-01-01", &customers(0..100));
     project.run(&[]);
 

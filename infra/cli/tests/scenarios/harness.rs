@@ -85,7 +85,8 @@ impl Project {
 
     /// `penstock run --json` of the sync, and its one object.
     pub(crate) fn run(&self, more: &[&str]) -> Value {
-        let args: Vec<&str> = ["run", "syncs/customers.yaml", "--json"].into_iter().chain(more.iter().copied()).collect();
+        let args: Vec<&str> =
+            ["run", "syncs/customers.yaml", "--json"].into_iter().chain(more.iter().copied()).collect();
         let output = self.penstock(&args);
         let result = json(&output);
         let is_success = matches!(
@@ -135,8 +136,12 @@ pub(crate) fn write_customers(path: &Path, rows: &[Customer]) {
             ),
         ),
     ];
-    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap();
-    let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+    let batch = RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, array)| (name, array, true)),
+    )
+    .unwrap();
+    let mut writer =
+        ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
 }
@@ -154,11 +159,16 @@ impl Table {
     pub(crate) async fn new(columns: &str) -> Self {
         let address = std::env::vars()
             .find_map(|(name, value)| (name == "PENSTOCK_TEST_POSTGRES").then_some(value))
-            .expect("PENSTOCK_TEST_POSTGRES names no server: run the tests with infra/test.sh, which starts one");
+            .expect(
+                "PENSTOCK_TEST_POSTGRES names no server: run the tests with infra/test.sh, which starts one",
+            );
         let (client, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         let name = format!("scenario_{}_{}", std::process::id(), TABLES.fetch_add(1, Ordering::Relaxed));
-        client.batch_execute(&format!("drop table if exists {name}; create table {name} ({columns})")).await.unwrap();
+        client
+            .batch_execute(&format!("drop table if exists {name}; create table {name} ({columns})"))
+            .await
+            .unwrap();
         Self { name, client, address }
     }
 

@@ -50,7 +50,11 @@ async fn two_days_of_customers_arrive_and_removed_ones_are_archived_by_their_ids
     next[0] = next[0].clone().named("changed");
     project.unload("2026-01-02", &next);
     let second = project.run(&[]);
-    assert_eq!(counts(&second), "read 453, added 10, changed 1, removed 7, unchanged 442, accepted 18", "{second}");
+    assert_eq!(
+        counts(&second),
+        "read 453, added 10, changed 1, removed 7, unchanged 442, accepted 18",
+        "{second}"
+    );
     assert_eq!(contacts(&running), expected(&next));
     assert_eq!(running.twin.archived("contacts").len(), 7);
     assert_eq!(project.run(&[])["status"], "nothing_to_do");
@@ -92,7 +96,8 @@ async fn a_preview_shows_mapped_records_and_sends_nothing() {
     let output = project.penstock(&["preview", "syncs/customers.yaml", "--rows", "2"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    let records: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(records.len(), 2);
     assert_eq!(records[1]["match"]["customer_id"], "1");
     assert_eq!(records[1]["fields"]["lifetime_value"], "1.01");

@@ -1,6 +1,12 @@
 //! End-to-end scenarios: the real binary, real Parquet files, a real PostgreSQL and a real HTTP server.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that can't go on must fail")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on must fail"
+)]
 
 mod append;
 mod crash;

@@ -24,7 +24,11 @@ async fn a_second_day_brings_exactly_its_changes_and_a_third_run_makes_no_call()
     assert_eq!(table.rows().await, sorted(next));
 
     let third = project.run(&[]);
-    assert_eq!((third["status"].as_str(), third["api"]["requests"].as_u64()), (Some("nothing_to_do"), Some(0)), "{third}");
+    assert_eq!(
+        (third["status"].as_str(), third["api"]["requests"].as_u64()),
+        (Some("nothing_to_do"), Some(0)),
+        "{third}"
+    );
 }
 
 #[tokio::test]
@@ -108,7 +112,8 @@ async fn a_baseline_sends_nothing_and_the_next_run_sends_what_changed() {
 
 #[tokio::test]
 async fn a_null_leaves_a_good_value_alone_unless_the_field_says_clear() {
-    for (field, expected) in [("email", Some("c1@example.com")), ("{ column: email, on_null: clear }", None)] {
+    for (field, expected) in [("email", Some("c1@example.com")), ("{ column: email, on_null: clear }", None)]
+    {
         let (project, table) = postgres_project("").await;
         let sync = project.read("syncs/customers.yaml").replace("email: email", &format!("email: {field}"));
         project.write("syncs/customers.yaml", &sync);
@@ -123,7 +128,9 @@ async fn a_null_leaves_a_good_value_alone_unless_the_field_says_clear() {
 
 #[tokio::test]
 async fn new_fields_go_out_as_rows_change_or_all_at_once_as_the_sync_says() {
-    for (rule, expected) in [("from_now_on", "read 3, unchanged 3"), ("resend", "read 3, changed 3, accepted 3")] {
+    for (rule, expected) in
+        [("from_now_on", "read 3, unchanged 3"), ("resend", "read 3, changed 3, accepted 3")]
+    {
         let (project, table) = postgres_project(&format!("on_mapping_change: {rule}\n")).await;
         let whole = project.read("syncs/customers.yaml");
         project.write("syncs/customers.yaml", &whole.replace("  balance: balance\n", ""));
@@ -133,7 +140,10 @@ async fn new_fields_go_out_as_rows_change_or_all_at_once_as_the_sync_says() {
         project.unload("2026-01-02", &customers(1..4));
         assert_eq!(counts(&project.run(&[])), expected, "{rule}");
         // Whichever it was, afterwards a change of the new column is seen.
-        project.unload("2026-01-03", &[Customer { balance: Some(7), ..Customer::new(1) }, Customer::new(2), Customer::new(3)]);
+        project.unload(
+            "2026-01-03",
+            &[Customer { balance: Some(7), ..Customer::new(1) }, Customer::new(2), Customer::new(3)],
+        );
         assert_eq!(counts(&project.run(&[])), "read 3, changed 1, unchanged 2, accepted 1", "{rule}");
         assert_eq!(table.rows().await[0].balance, Some(7));
     }
@@ -159,9 +169,11 @@ async fn two_runs_of_one_sync_do_not_overlap() {
     let (project, table) = postgres_project("delivery: { chunk_rows: 500 }\n").await;
     project.unload("2026-01-01", &customers(0..4000));
     let args = ["run", "syncs/customers.yaml", "--json"];
-    let children: Vec<_> =
-        (0..2).map(|_| project.command(&args).stdout(std::process::Stdio::piped()).spawn().unwrap()).collect();
-    let results: Vec<_> = children.into_iter().map(|child| crate::harness::json(&child.wait_with_output().unwrap())).collect();
+    let children: Vec<_> = (0..2)
+        .map(|_| project.command(&args).stdout(std::process::Stdio::piped()).spawn().unwrap())
+        .collect();
+    let results: Vec<_> =
+        children.into_iter().map(|child| crate::harness::json(&child.wait_with_output().unwrap())).collect();
     let mut statuses: Vec<_> = results.iter().map(|result| result["status"].as_str().unwrap()).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, ["nothing_to_do", "succeeded"], "{results:?}");

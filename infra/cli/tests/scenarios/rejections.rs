@@ -2,7 +2,11 @@ use crate::harness::{Customer, counts, customers, postgres_project};
 
 fn dead_letters(project: &crate::harness::Project) -> Vec<serde_json::Value> {
     let output = project.penstock(&["dead-letters", "syncs/customers.yaml", "--json"]);
-    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -15,7 +19,8 @@ async fn rows_with_null_and_duplicate_keys_are_rejected_by_name_and_the_rest_goe
     let result = project.run(&[]);
     assert_eq!(result["status"], "succeeded_with_rejections", "{result}");
     assert_eq!(counts(&result), "read 12, added 9, accepted 9, rejected 3", "{result}");
-    let mut codes: Vec<_> = dead_letters(&project).iter().map(|letter| letter["code"].as_str().unwrap().to_owned()).collect();
+    let mut codes: Vec<_> =
+        dead_letters(&project).iter().map(|letter| letter["code"].as_str().unwrap().to_owned()).collect();
     codes.sort();
     assert_eq!(codes, ["duplicate_key", "duplicate_key", "null_key"]);
     assert!(!table.rows().await.iter().any(|row| row.id == Some(3)));
@@ -26,7 +31,10 @@ async fn a_key_that_becomes_duplicate_is_neither_changed_nor_removed() {
     let (project, table) = postgres_project("on_removed: delete\n").await;
     project.unload("2026-01-01", &customers(1..4));
     project.run(&[]);
-    project.unload("2026-01-02", &[Customer::new(1), Customer::new(2), Customer::new(2).named("twin"), Customer::new(3)]);
+    project.unload(
+        "2026-01-02",
+        &[Customer::new(1), Customer::new(2), Customer::new(2).named("twin"), Customer::new(3)],
+    );
     let result = project.run(&[]);
     assert_eq!(counts(&result), "read 4, unchanged 2, rejected 2", "{result}");
     assert_eq!(table.rows().await, customers(1..4));
@@ -46,7 +54,10 @@ async fn a_refused_row_becomes_a_dead_letter_and_is_sent_again_only_by_replay_or
     assert_eq!(counts(&result), "read 6, added 6, accepted 5, rejected 1", "{result}");
     let letters = dead_letters(&project);
     assert_eq!(letters.len(), 1);
-    assert_eq!((&letters[0]["key"]["id"], &letters[0]["code"]), (&serde_json::json!(5), &serde_json::json!("23514")));
+    assert_eq!(
+        (&letters[0]["key"]["id"], &letters[0]["code"]),
+        (&serde_json::json!(5), &serde_json::json!("23514"))
+    );
     assert_eq!(letters[0]["fields"]["name"], "a name that is much too long");
 
     // The same row again: still refused, so not sent.

@@ -112,7 +112,9 @@ impl Auth {
     pub fn secret(&self) -> Option<&SecretRef> {
         match self {
             Self::None => None,
-            Self::Bearer(credential) | Self::Basic(credential) | Self::Password(credential) => Some(&credential.secret),
+            Self::Bearer(credential) | Self::Basic(credential) | Self::Password(credential) => {
+                Some(&credential.secret)
+            }
             Self::Header(header) => Some(&header.secret),
         }
     }

@@ -6,10 +6,11 @@ mod field;
 mod sync;
 mod unload;
 
-pub use connection::{Auth, Connection, Environment, HeaderAuth, Limits, SecretRef, Credential};
+pub use connection::{Auth, Connection, Credential, Environment, HeaderAuth, Limits, SecretRef};
 pub use field::{Field, FieldDetails, Lookup, OnMissing, OnNull, Write};
 pub use sync::{
-    Delivery, FirstRun, Guards, Limit, MappingTest, Mode, OnMappingChange, OnRemoved, OnRemovedWord, Scope, Start, Sync,
+    Delivery, FirstRun, Guards, Limit, MappingTest, Mode, OnMappingChange, OnRemoved, OnRemovedWord, Scope,
+    Start, Sync,
 };
 pub use unload::{Complete, Unload};
 

@@ -179,7 +179,9 @@ impl TryFrom<LimitForm> for Limit {
                 .and_then(|number| number.trim().parse::<f64>().ok())
                 .filter(|percent| (0.0..=100.0).contains(percent))
                 .map(Self::Percent)
-                .ok_or_else(|| format!("a limit is a number of rows or a percentage such as \"2%\", not {text:?}")),
+                .ok_or_else(|| {
+                    format!("a limit is a number of rows or a percentage such as \"2%\", not {text:?}")
+                }),
         }
     }
 }
@@ -196,7 +198,10 @@ impl From<Limit> for LimitForm {
 impl Limit {
     /// Whether `count` out of `total` is more than the limit allows.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a percentage of 2^53 rows and more may be off by one row")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a percentage of 2^53 rows and more may be off by one row"
+    )]
     pub fn is_exceeded_by(&self, count: u64, total: u64) -> bool {
         match self {
             Self::Rows(rows) => count > *rows,

@@ -50,10 +50,14 @@ pub async fn demo(args: args::Demo) -> anyhow::Result<ExitCode> {
             break;
         }
     }
-    let letters = dead_letters::read(&FolderObjects::new(&target.state), "customers-to-hubspot", None).await?;
+    let letters =
+        dead_letters::read(&FolderObjects::new(&target.state), "customers-to-hubspot", None).await?;
     if args.json {
         let held = twin.twin.count("contacts");
-        println!("{}", json!({ "folder": folder, "days": results, "dead_letters": letters.len(), "contacts": held }));
+        println!(
+            "{}",
+            json!({ "folder": folder, "days": results, "dead_letters": letters.len(), "contacts": held })
+        );
     } else {
         tell(&folder, &target, &twin, &letters);
     }
@@ -86,7 +90,10 @@ fn tell(
     let (sync, state) = (target.sync.display(), target.state.display());
     println!("\nEverything lies in {}", folder.display());
     println!("  see the rejected row    penstock dead-letters {sync} --state {state}");
-    println!("  send it again           penstock twin hubspot --port {} --token {TOKEN}   (in another terminal)", twin.addr().port());
+    println!(
+        "  send it again           penstock twin hubspot --port {} --token {TOKEN}   (in another terminal)",
+        twin.addr().port()
+    );
     println!("                          penstock replay {sync} --state {state}");
     println!("  open the snapshot       duckdb -c \"from '{state}/state/*/snapshots/*/part-*.parquet'\"");
 }

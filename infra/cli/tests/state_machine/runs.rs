@@ -1,6 +1,4 @@
-//! `infra/sync.asl.json`: every failure is handled as `FailureName` says, every payload is a contract, and a run
-//! takes the way that the design draws.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+//! The ways a run takes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -8,164 +6,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_cli::engine::{
-    Engine, Event, ItemSource, ItemsAt, Jitter, Observer, Progress as Course, ResultPath, Retrier, Start,
-    State, StateMachine, Status, Task, TaskError, Tasks, Workflow,
+    Engine, Event, ItemSource, ItemsAt, Observer, Progress as Course, Start, Status, TaskError, Tasks,
 };
+use penstock_model::Timestamp;
 use penstock_model::contract::{
     CONTRACT, DeadLetterRequest, DeadLetterResponse, DiffRequest, DiffResponse, FinishRequest,
     FinishResponse, GateRequest, GateResponse, GateVerdict, ObjectRef, PlanRequest, PlanResponse,
     PlanVerdict, Progress, ProgressStatus, PushRequest, ReadRequest, ReadResponse, RunRef, TransformRequest,
 };
-use penstock_model::failure::Handling;
 use penstock_model::port::{Boxed, Clock, Random};
 use penstock_model::report::RunStatus;
-use penstock_model::{FailureName, Timestamp};
 use serde_json::{Value, json};
 
-const SOURCE: &str = include_str!("../../sync.asl.json");
-
-/// What Lambda answers when it, and not the function, is in trouble.
-const SERVICE: [&str; 5] = [
-    "Lambda.TooManyRequestsException",
-    "Lambda.ServiceException",
-    "Lambda.AWSLambdaException",
-    "Lambda.SdkClientException",
-    "Lambda.ClientExecutionTimeoutException",
-];
-
-/// How a function ends that its input, or its size, kills.
-const CRASH: [&str; 4] = ["Runtime.ExitError", "Sandbox.Timedout", "Lambda.Unknown", "States.Timeout"];
-
-fn machine() -> StateMachine {
-    StateMachine::parse(SOURCE).unwrap()
-}
-
-fn tasks_of<'a>(workflow: &'a Workflow, found: &mut Vec<(&'a str, &'a Task)>) {
-    for (name, state) in &workflow.states {
-        match state {
-            State::Task(task) => found.push((name, task)),
-            State::Map(map) => tasks_of(&map.workflow, found),
-            State::Choice(_) | State::Wait(_) | State::Succeed | State::Fail(_) => {}
-        }
-    }
-}
-
-fn each_task(mut check: impl FnMut(&str, &Task)) {
-    let machine = machine();
-    let mut tasks = Vec::new();
-    tasks_of(&machine.workflow, &mut tasks);
-    assert_eq!(tasks.len(), 8, "one task for each function");
-    for (name, task) in tasks {
-        check(name, task);
-    }
-}
-
-/// Whether a task works on one chunk, whose failure need not be the run's.
-fn works_on_a_chunk(task: &Task) -> bool {
-    matches!(task.function.as_str(), "TransformFunction" | "PushFunction")
-}
-
-fn retrier<'a>(task: &'a Task, error: &str) -> Option<&'a Retrier> {
-    task.retry.iter().find(|retrier| retrier.error_equals.iter().any(|name| name == error))
-}
-
-fn catcher<'a>(task: &'a Task, error: &str) -> Option<&'a str> {
-    let catcher = task.catch.iter().find(|catcher| catcher.error_equals.iter().any(|name| name == error))?;
-    assert_eq!(catcher.result_path, ResultPath::Place(vec!["failure".to_owned()]));
-    Some(&catcher.next)
-}
-
-fn grows_with_jitter(retrier: &Retrier) -> bool {
-    retrier.jitter == Jitter::Full && retrier.backoff_rate > 1.0 && retrier.max_delay.is_some()
-}
-
-#[test]
-fn every_failure_is_handled_on_every_task_as_its_name_says() {
-    each_task(|state, task| {
-        for name in FailureName::ALL {
-            let (retried, caught) = (retrier(task, name.as_str()), catcher(task, name.as_str()));
-            let letter = works_on_a_chunk(task).then_some("DeadLetter");
-            let right = match name.handling() {
-                Handling::Retry => {
-                    retried.is_some_and(|r| grows_with_jitter(r) && r.max_attempts >= 3) && caught.is_none()
-                }
-                Handling::DeadLetterChunk => retried.is_none() && caught == letter,
-                Handling::WaitForOtherRun if task.function == "PlanFunction" => {
-                    let steady = |r: &Retrier| {
-                        r.interval == Duration::from_secs(10)
-                            && r.backoff_rate <= 1.0
-                            && r.max_attempts == 720
-                    };
-                    retried.is_some_and(steady) && caught.is_none()
-                }
-                Handling::WaitForOtherRun
-                | Handling::Abort
-                | Handling::AbortBeforeSending
-                | Handling::Stop
-                | Handling::FailAfterCommit => retried.is_none() && caught.is_none(),
-            };
-            assert!(right, "{state}: {name} is {:?}, but {retried:?}, caught by {caught:?}", name.handling());
-        }
-    });
-}
-
-#[test]
-fn the_platform_is_given_time_and_a_chunk_that_kills_its_function_becomes_dead_letters() {
-    each_task(|state, task| {
-        for name in SERVICE {
-            let long = retrier(task, name).is_some_and(|r| grows_with_jitter(r) && r.max_attempts >= 20);
-            assert!(long && catcher(task, name).is_none(), "{state}: {name}");
-        }
-        for name in CRASH {
-            let few = retrier(task, name).is_some_and(|r| grows_with_jitter(r) && r.max_attempts == 2);
-            let letter = works_on_a_chunk(task).then_some("DeadLetter");
-            assert!(few && catcher(task, name) == letter, "{state}: {name}");
-        }
-    });
-}
-
-#[test]
-fn no_other_name_is_retried_or_caught_and_none_twice() {
-    let known: BTreeSet<&str> =
-        FailureName::ALL.iter().map(|name| name.as_str()).chain(SERVICE).chain(CRASH).collect();
-    each_task(|state, task| {
-        let lists = [
-            task.retry.iter().flat_map(|retrier| &retrier.error_equals).collect::<Vec<_>>(),
-            task.catch.iter().flat_map(|catcher| &catcher.error_equals).collect(),
-        ];
-        for names in lists {
-            let unique: BTreeSet<&str> = names.iter().map(|name| name.as_str()).collect();
-            assert_eq!(unique.len(), names.len(), "{state}: a name is listed twice");
-            assert!(unique.is_subset(&known), "{state}: {:?}", unique.difference(&known));
-        }
-    });
-    for state in machine().workflow.states.values() {
-        let State::Map(map) = state else { continue };
-        // A Map that was retried or left could not be redriven.
-        assert!(map.retry.is_empty() && map.catch.is_empty(), "{}", map.label);
-        assert_eq!((map.tolerated_count, map.tolerated_percentage), (Some(0), None), "{}", map.label);
-    }
-}
-
-#[test]
-fn a_task_waits_longer_than_its_function_can_run() {
-    let mut timeouts = BTreeMap::new();
-    each_task(|_, task| {
-        timeouts.insert(task.function.clone(), task.timeout.as_secs());
-    });
-    // The functions' own timeouts, as the template has them.
-    let functions = [
-        ("PlanFunction", 300),
-        ("ReadFunction", 600),
-        ("DiffFunction", 600),
-        ("GateFunction", 300),
-        ("TransformFunction", 300),
-        ("PushFunction", 600),
-        ("DeadLetterFunction", 300),
-        ("FinishFunction", 600),
-    ];
-    assert_eq!(timeouts, functions.map(|(name, seconds)| (name.to_owned(), seconds + 30)).into());
-}
+use super::{CRASH, machine};
 
 /// The failure, if any, of a function's try (counted from 1) at an item.
 type Fails = dyn Fn(&str, u32, u32) -> Option<&'static str> + Send + Sync;
@@ -174,6 +27,8 @@ type Fails = dyn Fn(&str, u32, u32) -> Option<&'static str> + Send + Sync;
 struct Functions {
     plan: PlanVerdict,
     gate: GateVerdict,
+    /// Whether gate gives one chunk first, and the rest when it is asked again.
+    canary: bool,
     fails: Box<Fails>,
     /// The answer to the push with this number of a chunk.
     push: fn(u32, u32) -> (ProgressStatus, u32),
@@ -202,6 +57,7 @@ impl Functions {
         Self {
             plan,
             gate,
+            canary: false,
             fails: Box::new(|_, _, _| None),
             push: |_, _| (ProgressStatus::Done, 0),
             tries: Mutex::default(),
@@ -252,27 +108,29 @@ impl Functions {
         }
     }
 
-    fn answer(&self, function: &str, item: u32, rounds: u32) -> Value {
+    fn answer(&self, function: &str, item: u32, attempt: u32, rounds: u32) -> Value {
         let contract = CONTRACT;
         match function {
             "PlanFunction" => written(PlanResponse {
                 contract,
                 verdict: self.plan,
                 run: run(),
-                splits: object("split"),
-                partitions: object("partition"),
+                splits: object("splits"),
+                partitions: object("partitions"),
                 read_concurrency: 2,
                 diff_concurrency: 2,
             }),
             "ReadFunction" => written(ReadResponse { contract, rows: 5 }),
             "DiffFunction" => written(DiffResponse { contract, changes: 5 }),
-            "GateFunction" => written(GateResponse {
-                contract,
-                verdict: self.gate,
-                chunks: object("chunk"),
-                more: false,
-                concurrency: 2,
-            }),
+            "GateFunction" => {
+                let (chunks, more) = match (self.canary, attempt) {
+                    (true, 1) => ("canary", true),
+                    (true, _) => ("rest", false),
+                    (false, _) => ("chunks", false),
+                };
+                let chunks = object(chunks);
+                written(GateResponse { contract, verdict: self.gate, chunks, more, concurrency: 2 })
+            }
             "TransformFunction" => written(Progress {
                 contract,
                 status: ProgressStatus::Paused,
@@ -305,7 +163,7 @@ impl Tasks for Functions {
         };
         let result = match (self.fails)(function, item, attempt) {
             Some(name) => Err(TaskError { name: name.to_owned(), cause: "as scripted".to_owned() }),
-            None => Ok(self.answer(function, item, u32::try_from(rounds).unwrap())),
+            None => Ok(self.answer(function, item, attempt, u32::try_from(rounds).unwrap())),
         };
         let what = result.as_ref().map_or_else(|error| format!(" {}", error.name), |_| String::new());
         let call = format!("{} {item}{what}", function.trim_end_matches("Function"));
@@ -314,15 +172,22 @@ impl Tasks for Functions {
     }
 }
 
-/// Items `0..count` under the name that a Map's children call them by.
-struct Items(BTreeMap<&'static str, u32>);
+/// The items in the objects that plan and gate name.
+struct Items;
 
 impl ItemSource for Items {
     fn read<'a>(&'a self, at: &'a ItemsAt) -> Boxed<'a, Result<Vec<Value>, Box<dyn Error + Send + Sync>>> {
         assert_eq!(at.bucket, "bucket");
-        let count = self.0.get(at.key.as_str()).copied();
-        let items = count.map(|count| (0..count).map(|n| json!({ at.key.as_str(): n })).collect());
-        Box::pin(async move { items.ok_or_else(|| "no such object".into()) })
+        let (name, numbers) = match at.key.as_str() {
+            "splits" => ("split", 0..2),
+            "partitions" => ("partition", 0..2),
+            "chunks" => ("chunk", 0..4),
+            "canary" => ("chunk", 0..1),
+            "rest" => ("chunk", 1..4),
+            other => panic!("there is no object {other}"),
+        };
+        let items = numbers.map(|n| json!({ name: n })).collect();
+        Box::pin(async move { Ok(items) })
     }
 }
 
@@ -353,9 +218,8 @@ impl Observer for Silent {
 }
 
 fn engine(functions: &Arc<Functions>) -> Engine {
-    let items = Items(BTreeMap::from([("split", 2), ("partition", 2), ("chunk", 4)]));
     let functions = Arc::clone(functions) as Arc<dyn Tasks>;
-    Engine::new(machine(), functions, Arc::new(items), Arc::new(Still), Arc::new(Still))
+    Engine::new(machine(), functions, Arc::new(Items), Arc::new(Still), Arc::new(Still))
 }
 
 async fn start(functions: &Arc<Functions>) -> Course {
@@ -397,7 +261,18 @@ async fn a_run_reads_compares_and_delivers() {
     assert_eq!(output["finish"], json!({"contract": 1, "status": "succeeded", "report": object("report")}));
     assert_eq!(
         way(&course),
-        ["Plan", "WhatToDo", "Read", "Diff", "Gate", "WhatToDeliver", "Deliver", "Finish", "Done"]
+        [
+            "Plan",
+            "WhatToDo",
+            "Read",
+            "Diff",
+            "Gate",
+            "WhatToDeliver",
+            "Deliver",
+            "WasItTheCanary",
+            "Finish",
+            "Done"
+        ]
     );
     assert_eq!(started.elapsed().as_secs(), 45, "only the destination's wish is waited for");
     let mut calls = functions.calls();
@@ -431,7 +306,7 @@ async fn a_run_leaves_out_what_there_is_no_need_for() {
         (
             PlanVerdict::Deliver,
             GateVerdict::Deliver,
-            vec!["Plan", "WhatToDo", "Gate", "WhatToDeliver", "Deliver", "Finish", "Done"],
+            vec!["Plan", "WhatToDo", "Gate", "WhatToDeliver", "Deliver", "WasItTheCanary", "Finish", "Done"],
         ),
         (
             PlanVerdict::Read,
@@ -446,13 +321,36 @@ async fn a_run_leaves_out_what_there_is_no_need_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_sends_the_rest_only_once_its_canary_is_delivered() {
+    let canary = |fails: Box<Fails>| {
+        let functions = Functions::new(PlanVerdict::Deliver, GateVerdict::Deliver);
+        Arc::new(Functions { canary: true, fails, ..functions })
+    };
+    let functions = canary(Box::new(|_, _, _| None));
+    let course = start(&functions).await;
+    assert!(matches!(course.status, Status::Succeeded { .. }), "{:?}", course.status);
+    let gated = ["Gate", "WhatToDeliver", "Deliver", "WasItTheCanary"];
+    assert_eq!(way(&course), [&["Plan", "WhatToDo"], &gated[..], &gated[..], &["Finish", "Done"]].concat());
+    let mut calls = functions.calls();
+    let rest = calls.split_off(4);
+    assert_eq!(calls, ["Plan 0", "Gate 0", "Transform 0", "Push 0"]);
+    let chunks: BTreeSet<&str> = rest.iter().filter_map(|call| call.strip_prefix("Push ")).collect();
+    assert_eq!((rest.first().map(String::as_str), chunks), (Some("Gate 0"), BTreeSet::from(["1", "2", "3"])));
+
+    let functions =
+        canary(Box::new(|function, _, _| (function == "PushFunction").then_some("DestinationUnauthorized")));
+    start(&functions).await;
+    assert_eq!(functions.calls(), ["Plan 0", "Gate 0", "Transform 0", "Push 0 DestinationUnauthorized"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_waits_for_the_other_run_of_its_sync_but_not_for_ever() {
     let functions = |fails: Box<Fails>| {
         Arc::new(Functions { fails, ..Functions::new(PlanVerdict::NothingNew, GateVerdict::Finish) })
     };
     let started = tokio::time::Instant::now();
     let course = start(&functions(Box::new(|_, _, attempt| (attempt <= 3).then_some("RunInProgress")))).await;
-    assert_eq!((way(&course).len(), started.elapsed().as_secs()), (3, 90));
+    assert_eq!((way(&course).len(), started.elapsed().as_secs()), (3, 30));
     let started = tokio::time::Instant::now();
     let course = start(&functions(Box::new(|_, _, _| Some("RunInProgress")))).await;
     assert_eq!(course.root_failure().unwrap().error, "RunInProgress");

@@ -1,0 +1,179 @@
+use penstock_model::connector::ValueStyle;
+use penstock_model::definition::Sync;
+use penstock_model::operation::OperationKind;
+use penstock_model::unload::{Column, ColumnType};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::super::{key_object, match_from_key};
+use super::*;
+
+#[test]
+fn all_problems_are_found_at_once() {
+    let columns: Vec<Column> = [
+        ("CUSTOMER_ID", ColumnType::Int),
+        ("Email", ColumnType::Text),
+        ("tags", ColumnType::List(Box::new(ColumnType::Text))),
+        ("address", ColumnType::Struct(vec![("city".into(), ColumnType::Text)])),
+    ]
+    .map(|(name, kind)| Column { name: name.into(), kind })
+    .into();
+    let sync: Sync = serde_json::from_value(json!({
+        "unload": "u", "connection": "c", "object": "o",
+        "mode": "create_only",
+        "match": { "Id": "customer_idd", "T": "tags" },
+        "on_removed": { "clear": ["Nope", "Id"] },
+        "fields": {
+            "a": "emial",
+            "a.b": "email",
+            "b/c": { "column": "email", "constant": 1 },
+            "c": {},
+            "d": { "expression": "{{ email | trim" },
+            "e": { "expression": "{{ emails | trim }}" },
+            "f": { "expression": "{{ email | shout }}{{ 1 if email == none }}{{ email.strip() }}" },
+            "ff": { "expression": "{{ address.city }}{{ address.zap }}{{ Email.first[:2] }}{{ tags.0 }}" },
+            "g": { "column": "zzz", "type": "money" },
+            "h": { "column": "email", "write": "if_empty" },
+            "i": { "lookup": { "X": "customer_id" } },
+            "j": { "column": "email", "on_missing": "skip" },
+            "k": { "constant": 1, "type": "integer" },
+        }
+    }))
+    .unwrap();
+    let mut few = capabilities(ValueStyle::Json);
+    few.operations.retain(|kind, _| matches!(kind, OperationKind::Upsert | OperationKind::Delete));
+    let problems = Mapping::compile(&sync, Some(&columns), &few).unwrap_err();
+    let list: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+    insta::assert_snapshot!(list.join("\n"), @r#"
+    /mode: this destination has no operation `create`; it has upsert, delete
+    /match/Id: the unload has no column `customer_idd`; did you mean `CUSTOMER_ID`?
+    /match/T: column `tags` holds lists or objects, which can't identify a record
+    /fields/a: the unload has no column `emial`; did you mean `Email`?
+    /fields/b~1c: give exactly one of column, expression, constant and lookup, not column and constant
+    /fields/c: give exactly one of column, expression, constant and lookup, not none
+    /fields/d/expression: the expression is not valid Jinja: unexpected end of input, expected end of variable block
+    /fields/e/expression: the unload has no column `emails`; did you mean `Email`?
+    /fields/f/expression: nothing compares with none: write `is none` or `is not none`
+    /fields/f/expression: values have no method `strip()`: use a filter, such as `| strip`
+    /fields/f/expression: there is no filter `shout`
+    /fields/ff/expression: `Email.first`: there is no `first`, only structs have parts
+    /fields/ff/expression: `address.zap`: there is no `zap`
+    /fields/g/type: there is no type "money": it is one of text, integer, number, decimal(p,s), boolean, date, timestamp, json
+    /fields/g/column: the unload has no column `zzz`
+    /fields/h/write: this destination can't tell whether a field is empty
+    /fields/i/lookup: this destination can't look records up
+    /fields/j/on_missing: `on_missing` goes with `lookup`
+    /fields/k/type: a constant is sent as it is written: it has no `type`
+    /fields/a.b: "a.b" can't be both a value and an object: another field uses a part of its name as a value
+    /on_removed/clear: this destination has no operation `clear`; it has upsert, delete
+    /on_removed/clear/0: `Nope` is none of the sync's fields
+    /on_removed/clear/1: `Id` identifies the record and can't be emptied
+    "#);
+}
+
+#[test]
+fn match_is_required_unless_rows_are_appended() {
+    let compile = |mode: &str, on_removed: &str| {
+        let sync =
+            sync(json!({ "match": {}, "mode": mode, "on_removed": on_removed, "fields": { "x": "x" } }));
+        let problems =
+            Mapping::compile(&sync, None, &capabilities(ValueStyle::Json)).err().unwrap_or_default();
+        problems.into_iter().map(|problem| problem.pointer).collect::<Vec<_>>()
+    };
+    assert_eq!(compile("upsert", "nothing"), ["/match"]);
+    assert!(compile("append", "nothing").is_empty());
+    assert_eq!(compile("append", "delete"), ["/on_removed"]);
+}
+
+#[test]
+fn the_hash_follows_the_meaning() {
+    let hash = |sync: &Sync| compile(sync).hash();
+    let base = hash(&fields(json!({ "a": "x", "b": { "constant": { "p": 1, "q": 2 } } })));
+    let same =
+        fields(json!({ "b": { "constant": { "q": 2, "p": 1 } }, "a": { "column": "X", "on_null": "skip" } }));
+    assert_eq!(hash(&same), base);
+    assert_eq!(base, 14_719_165_401_649_783_191, "stored snapshots hold this number");
+    for other in [
+        json!({ "a": "y", "b": { "constant": { "p": 1, "q": 2 } } }),
+        json!({ "a": { "column": "x", "on_null": "clear" }, "b": { "constant": { "p": 1, "q": 2 } } }),
+        json!({ "a": "x" }),
+    ] {
+        assert_ne!(hash(&fields(other)), base);
+    }
+    assert_ne!(
+        hash(&sync(json!({ "match": { "id": "other" }, "fields": { "a": "x" } }))),
+        hash(&fields(json!({ "a": "x" })))
+    );
+    assert_ne!(
+        hash(&sync(json!({ "mode": "append", "fields": { "a": "x" } }))),
+        hash(&fields(json!({ "a": "x" })))
+    );
+}
+
+#[test]
+fn a_sync_tests_itself() {
+    let sync = sync(json!({
+        "fields": {
+            "Email": { "expression": "{{ email | trim | lower }}" },
+            "Age": { "column": "age", "type": "integer" },
+            "Note": "note",
+            "Spent": { "column": "spent", "type": "number" },
+        },
+        "tests": [
+            { "row": { "id": 7, "EMAIL": " Ann@X.com ", "spent": 1.0 }, "expect": { "id": 7, "Email": "ann@x.com", "Note": null, "Spent": 1 } },
+            { "row": { "email": "A", "age": "old", "typo": 1 }, "expect": { "Email": "A", "Age": 1, "Note": "n", "Nope": 1 } },
+        ],
+    }));
+    let problems = compile(&sync).run_tests(&sync.tests);
+    let list: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+    insta::assert_snapshot!(list.join("\n"), @r#"
+    /tests/1/row/typo: no field and no match uses the column `typo`
+    /tests/1/expect/Age: expected 1, but the row is rejected: column age is not an integer
+    /tests/1/expect/Email: expected "A", got "a"
+    /tests/1/expect/Nope: `Nope` is none of the sync's fields
+    /tests/1/expect/Note: expected "n", but the field is not sent: it is null
+    "#);
+}
+
+#[test]
+fn keys_are_shown_and_matched_as_the_rows_were() {
+    use penstock_model::Key;
+    use penstock_model::key::KeyValue;
+    let mapping = compile(&sync(json!({ "match": { "Price": "PRICE", "Id": "id" }, "fields": {} })));
+    let columns = [
+        Column { name: "Id".into(), kind: ColumnType::Int },
+        Column { name: "price".into(), kind: ColumnType::Decimal { scale: 2 } },
+        Column { name: "at".into(), kind: ColumnType::Instant },
+    ];
+    let cases = [
+        (KeyValue::Int(5), "\"5.00\""),
+        (KeyValue::Decimal("5.5".into()), "\"5.50\""),
+        (KeyValue::Decimal("-0.25".into()), "\"-0.25\""),
+    ];
+    for (price, shown) in cases {
+        let key = Key::of(&[KeyValue::Int(7), price, KeyValue::Instant(-1)]);
+        let matched = match_from_key(&mapping, &key, &columns).unwrap().unwrap();
+        assert_eq!(matched, format!("{{\"Id\":7,\"Price\":{shown}}}"));
+        assert_eq!(
+            key_object(&key, &columns).unwrap(),
+            format!("{{\"Id\":7,\"price\":{shown},\"at\":\"1969-12-31T23:59:59.999999999Z\"}}")
+        );
+    }
+    assert!(match_from_key(&mapping, &Key::of(&[KeyValue::Int(1)]), &columns[..1]).unwrap().is_none());
+    assert!(key_object(&Key::from_bytes(vec![99]), &columns).is_err());
+    assert!(mapping.match_is_key(&["ID".into(), "price".into()]));
+    assert!(!mapping.match_is_key(&["id".into()]));
+}
+
+proptest! {
+    #[test]
+    fn any_template_compiles_or_is_a_problem(template in "[{}%#a-z|~.'\"( )=_-]{0,40}") {
+        let sync = fields(json!({ "f": { "expression": template } }));
+        if let Ok(mapping) = Mapping::compile(&sync, None, &capabilities(ValueStyle::Json)) {
+            let test = serde_json::from_value(json!({ "row": {}, "expect": { "f": "never" } })).unwrap();
+            prop_assert!(mapping.run_tests(&[test]).len() <= 1);
+        }
+    }
+}
