@@ -76,6 +76,10 @@ impl RunResult {
             RunStatus::NothingToDo => "nothing to do: the destination has been told of this unload",
             RunStatus::Failed => "failed",
         };
+        // What never became a run has nothing to count.
+        if let (true, Some(failure)) = (self.run_id.is_empty(), &self.failure) {
+            return format!("{headline}: {}\n{}\n", failure.name, failure.message);
+        }
         let (counts, api) = (&self.counts, &self.api);
         let mut lines = vec![
             format!("{headline}  (run {}, {})", self.run_id, seconds(self.duration_ms)),
