@@ -158,9 +158,7 @@ impl Project {
                 connection.name.clone()
             }),
             Kind::Sync => insert(&mut self.syncs, file, document, |sync: &Sync| sync.name.clone()),
-            Kind::Connector => insert(&mut self.connectors, file, document, |connector: &HttpConnector| {
-                Some(connector.name.clone())
-            }),
+            Kind::Connector => insert(&mut self.connectors, file, document, |_: &HttpConnector| None),
         };
         if let Err(mistake) = result {
             self.mistakes.push(*mistake);

@@ -86,3 +86,16 @@ fn the_published_schemas_are_those_of_this_build() {
         assert_eq!(published, told, "run: penstock schema --write infra/schema");
     }
 }
+
+#[test]
+fn the_connector_file_of_the_documentation_is_sound() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/destinations/connector-files.md");
+    let text = std::fs::read_to_string(page).unwrap();
+    let blocks: Vec<&str> =
+        text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let project = Project::new();
+    project.write("connections/my-crm.yaml", blocks[0]);
+    project.write("connections/crm.yaml", blocks[1]);
+    let output = project.penstock(&["check", "connections/my-crm.yaml", "connections/crm.yaml"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
