@@ -77,11 +77,4 @@ mod tests {
             capabilities.operations.iter().filter(|(_, it)| it.needs_id).map(|(kind, _)| *kind).collect();
         assert_eq!(needing, [OperationKind::Archive]);
     }
-
-    #[test]
-    fn the_readme_s_connector_file_is_right() {
-        let readme = include_str!("../README.md");
-        let file = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-        assert_eq!(http(file).expect("a connector file").validate(), Vec::new());
-    }
 }
