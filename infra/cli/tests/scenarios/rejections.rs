@@ -95,4 +95,9 @@ async fn more_rejected_rows_than_tolerated_fail_the_run_and_keep_what_was_accept
     assert_eq!(result["failure"]["name"], "RejectedTooMany", "{result}");
     assert_eq!(counts(&result), "read 10, added 10, accepted 8, rejected 2", "{result}");
     assert_eq!(table.rows().await, customers(0..8));
+
+    // A replay of them is not measured by the same rule: it sends nothing else.
+    let result = crate::harness::json(&project.penstock(&["replay", "syncs/customers.yaml", "--json"]));
+    assert_eq!(result["status"], "succeeded_with_rejections", "{result}");
+    assert_eq!(counts(&result), "read 10, added 2, unchanged 8, rejected 2", "{result}");
 }
