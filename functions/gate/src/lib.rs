@@ -22,8 +22,6 @@ use penstock_store::{json, lease, plans};
 const READS_AT_ONCE: usize = 16;
 /// Rows of a chunk, unless the sync says otherwise.
 const CHUNK_ROWS: u32 = 10_000;
-/// Chunks delivered at the same time, unless the connection or its connector says otherwise.
-const CONCURRENCY: u32 = 4;
 
 /// What gate needs from outside.
 #[derive(Debug, Clone)]
@@ -79,7 +77,7 @@ pub async fn handle(
         verdict,
         chunks: ObjectRef { bucket: context.state.bucket().to_owned(), key },
         more: wave == canary::Wave::Canary,
-        concurrency: plan.definition.concurrency().unwrap_or(CONCURRENCY),
+        concurrency: plan.definition.concurrency(),
     })
 }
 
@@ -119,11 +117,11 @@ async fn compared(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, F
     let keys = plan.run.keys();
     let mut counts = DiffCounts::default();
     for partition in 0..plan.partitions {
-        counts += require(state, &keys.diff_counts(partition)).await?;
+        counts += json::require_json(state, &keys.diff_counts(partition)).await?;
     }
     let splits = u32::try_from(plan.splits.len()).unwrap_or(u32::MAX);
     let per_split: Vec<SplitCounts> = stream::iter((0..splits).map(|split| keys.split_counts(split)))
-        .map(|key| async move { require(state, &key).await })
+        .map(|key| async move { json::require_json(state, &key).await })
         .buffered(READS_AT_ONCE)
         .try_collect()
         .await?;
@@ -137,15 +135,6 @@ async fn compared(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, F
         changes::plan_chunks(state, &keys, plan.partitions, chunk_rows, plan.definition.sync.delivery.canary)
             .await?;
     Ok(GateDecision { version: RunPlan::VERSION, counts, null_counts, chunks })
-}
-
-async fn require<T: serde::de::DeserializeOwned>(state: &dyn Objects, key: &str) -> Result<T, Failure> {
-    json::get_json(state, key).await?.map(|(value, _)| value).ok_or_else(|| {
-        Failure::new(
-            FailureName::InvariantBroken,
-            format!("object {key} is missing though its step has succeeded"),
-        )
-    })
 }
 
 fn check_guards(plan: &RunPlan, counts: &DiffCounts, nulls: &BTreeMap<String, u64>) -> Result<(), Failure> {

@@ -93,7 +93,7 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
         options: options.clone(),
         mapping_hash,
         partitions: partitions(context, &found.unload, manifest.as_ref()),
-        remember: remembers(&definition, &key_columns),
+        remember: remembers(&definition),
         unload: found.unload,
         columns: used,
         key_columns,
@@ -161,7 +161,7 @@ fn partitions(
 }
 
 /// Whether removals need more than the key: a record's id, a match value, or to know that it is ours.
-fn remembers(definition: &ResolvedSync, keys: &[Column]) -> bool {
+fn remembers(definition: &ResolvedSync) -> bool {
     let kind = match &definition.sync.on_removed {
         OnRemoved::Word(OnRemovedWord::Nothing) => return false,
         OnRemoved::Word(OnRemovedWord::Delete | OnRemovedWord::Archive)
@@ -173,6 +173,5 @@ fn remembers(definition: &ResolvedSync, keys: &[Column]) -> bool {
     };
     let capabilities = definition.capabilities();
     let needs_id = capabilities.operations.get(&kind).is_some_and(|capability| capability.needs_id);
-    let is_key = |column: &String| keys.iter().any(|key| key.name.eq_ignore_ascii_case(column));
-    needs_id || !definition.sync.matched.values().all(is_key)
+    needs_id || !definition.match_is_key()
 }

@@ -101,7 +101,7 @@ pub async fn handle(
     let attempt_key = keys.attempt(request.chunk, &attempt);
     json::put_json(state, &attempt_key, &record(Some(invocation.deadline)), Condition::IfAbsent).await?;
 
-    let witness = Receipts::new(context, plan.run.clone(), request.chunk, attempt);
+    let witness = Receipts::new(context, &plan, request.chunk, attempt);
     let result = deliver(context, &plan, operations, request.cursor, until, &witness).await;
     witness.close().await?;
     // Whatever happened, nothing of this attempt is under way any more: who comes next need not wait.
@@ -148,7 +148,7 @@ async fn deliver(
     until: penstock_model::Timestamp,
     witness: &Receipts<'_>,
 ) -> Result<Rest, Failure> {
-    let width = plan.definition.concurrency().unwrap_or(1).max(1);
+    let width = plan.definition.concurrency();
     let destination: Arc<dyn Destination> =
         penstock_destinations::open(&plan.definition, context.parts.clone(), width)?;
     destination.deliver(Work { operations, cursor, until, witness }).await

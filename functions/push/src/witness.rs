@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use penstock_destinations::Witness;
-use penstock_model::contract::RunRef;
 use penstock_model::operation::ChunkId;
 use penstock_model::outcome::ReceiptLine;
 use penstock_model::port::{Boxed, Condition};
 use penstock_model::report::ApiUsage;
+use penstock_model::run_plan::RunPlan;
 use penstock_model::{Failure, Timestamp};
 use penstock_store::{json, lease, lines};
 
@@ -26,7 +26,7 @@ const MOST_LINES: usize = 5_000;
 #[derive(Debug)]
 pub(crate) struct Receipts<'a> {
     context: &'a Context,
-    run: RunRef,
+    plan: &'a RunPlan,
     chunk: ChunkId,
     attempt: String,
     next_receipt: AtomicU32,
@@ -44,12 +44,12 @@ struct Gathered {
 }
 
 impl<'a> Receipts<'a> {
-    pub(crate) fn new(context: &'a Context, run: RunRef, chunk: ChunkId, attempt: String) -> Self {
+    pub(crate) fn new(context: &'a Context, plan: &'a RunPlan, chunk: ChunkId, attempt: String) -> Self {
         let now = context.parts.clock.now();
         let gathered = Gathered { lines: Vec::new(), since: now, looked_at: now, usage: ApiUsage::default() };
         Self {
             context,
-            run,
+            plan,
             chunk,
             attempt,
             next_receipt: AtomicU32::new(0),
@@ -66,7 +66,7 @@ impl<'a> Receipts<'a> {
             (std::mem::take(&mut gathered.lines), gathered.usage)
         };
         self.write(lines).await?;
-        let key = self.run.keys().api_usage(self.chunk, &self.attempt);
+        let key = self.plan.run.keys().api_usage(self.chunk, &self.attempt);
         json::put_json(self.context.state.as_ref(), &key, &usage, Condition::Always).await?;
         Ok(())
     }
@@ -80,7 +80,7 @@ impl<'a> Receipts<'a> {
             return Ok(());
         }
         let sequence = self.next_receipt.fetch_add(1, Ordering::Relaxed);
-        let key = self.run.keys().receipt(self.chunk, &self.attempt, sequence);
+        let key = self.plan.run.keys().receipt(self.chunk, &self.attempt, sequence);
         lines::put_lines(self.context.state.as_ref(), &key, &receipt, Condition::Always).await
     }
 }
@@ -96,16 +96,15 @@ impl Witness for Receipts<'_> {
                 }
                 gathered.looked_at = now;
             }
-            lease::verify(self.context.state.as_ref(), &self.run).await?;
-            let plan = penstock_store::plans::load(self.context.state.as_ref(), &self.run).await?;
-            crate::check_abort(self.context, &plan).await
+            lease::verify(self.context.state.as_ref(), &self.plan.run).await?;
+            crate::check_abort(self.context, self.plan).await
         })
     }
 
     fn intend<'b>(&'b self, ordinals: &'b [u32]) -> Boxed<'b, Result<(), Failure>> {
         Box::pin(async move {
             let sequence = self.next_intent.fetch_add(1, Ordering::Relaxed);
-            let key = self.run.keys().intent(self.chunk, &self.attempt, sequence);
+            let key = self.plan.run.keys().intent(self.chunk, &self.attempt, sequence);
             json::put_json(self.context.state.as_ref(), &key, &ordinals, Condition::Always).await?;
             Ok(())
         })
@@ -114,7 +113,7 @@ impl Witness for Receipts<'_> {
     fn withdraw<'b>(&'b self, ordinals: &'b [u32]) -> Boxed<'b, Result<(), Failure>> {
         Box::pin(async move {
             let sequence = self.next_withdrawal.fetch_add(1, Ordering::Relaxed);
-            let key = self.run.keys().withdrawal(self.chunk, &self.attempt, sequence);
+            let key = self.plan.run.keys().withdrawal(self.chunk, &self.attempt, sequence);
             json::put_json(self.context.state.as_ref(), &key, &ordinals, Condition::Always).await?;
             Ok(())
         })

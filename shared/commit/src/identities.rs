@@ -8,7 +8,7 @@ use penstock_model::outcome::Outcome;
 use penstock_model::port::Objects;
 use penstock_model::run_plan::RunPlan;
 use penstock_model::snapshot::{Identity, SnapshotManifest};
-use penstock_model::{Failure, FailureName, Key};
+use penstock_model::{Failure, Key};
 use penstock_store::lines;
 
 use crate::chunk::ChunkResult;
@@ -27,13 +27,7 @@ pub async fn load(
 ) -> Result<HashMap<Key, Identity>, Failure> {
     let mut identities = HashMap::new();
     for file in &manifest.identities {
-        let found: Option<Vec<Identity>> = lines::read_lines(state, file).await?;
-        let found = found.ok_or_else(|| {
-            Failure::new(
-                FailureName::InvariantBroken,
-                format!("identity file {file} is gone though the manifest names it"),
-            )
-        })?;
+        let found: Vec<Identity> = lines::require_lines(state, file).await?;
         for identity in
             found.into_iter().filter(|identity| wanted.is_none_or(|wanted| wanted.contains(&identity.key)))
         {
@@ -68,15 +62,9 @@ pub(crate) fn learn(identities: &mut HashMap<Key, Identity>, new: Identity) {
     }
 }
 
-/// Whether match values have to be remembered: they can't be had from the key.
-fn remembers_match(plan: &RunPlan) -> bool {
-    let is_key = |column: &String| plan.key_columns.iter().any(|key| key.name.eq_ignore_ascii_case(column));
-    !plan.definition.sync.matched.values().all(is_key)
-}
-
 /// What a chunk's accepted operations tell of their records. A record that we removed is no longer ours.
 pub(crate) fn from_chunk(plan: &RunPlan, result: &ChunkResult, changes: &[Change]) -> Vec<Identity> {
-    let remembers_match = remembers_match(plan);
+    let remembers_match = !plan.definition.match_is_key();
     let mut identities = Vec::new();
     let Some(transformed) = &result.transformed else { return identities };
     for ((line, outcome), change) in transformed.iter().zip(&result.outcomes).zip(changes) {

@@ -86,15 +86,24 @@ pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failu
         return Ok(committed);
     }
     let gathered = gather(ports.state, plan, &gate, &mut committed).await?;
-    let nonce = format!("{:016x}", ports.random.next());
-    let manifest = write_manifest(ports, plan, &gate, gathered, &nonce, &mut committed).await?;
     let current = load_current(ports.state, &plan.run.sync).await?;
-    let already_ours = current.as_ref().is_some_and(|(_, pointer, _)| pointer.run == plan.run.run);
-    if !already_ours {
-        swap(ports.state, plan, manifest, nonce).await?;
-        sweep(ports.state, plan).await?;
+    if let Some((manifest, ..)) = current.filter(|(_, pointer, _)| pointer.run == plan.run.run) {
+        committed.pending = pending(&manifest);
+        return Ok(committed);
     }
+    let nonce = format!("{:016x}", ports.random.next());
+    let manifest = write_manifest(ports, plan, &gate, gathered, &nonce).await?;
+    committed.pending = pending(&manifest);
+    swap(ports.state, plan, manifest, nonce).await?;
+    sweep(ports.state, plan).await?;
     Ok(committed)
+}
+
+/// What the next run takes up by itself: overlay entries, or rows of an append.
+fn pending(manifest: &SnapshotManifest) -> u64 {
+    let rows =
+        manifest.ledger.iter().flat_map(|entry| &entry.pending).map(|range| u64::from(range.to - range.from));
+    manifest.overlay.iter().map(|file| file.pending).sum::<u64>() + rows.sum::<u64>()
 }
 
 /// What a run has achieved so far; nothing is committed.
@@ -205,7 +214,6 @@ async fn write_manifest(
     gate: &GateDecision,
     gathered: Gathered,
     nonce: &str,
-    committed: &mut Committed,
 ) -> Result<SnapshotManifest, Failure> {
     let keys = plan.run.sync_keys();
     let generation = plan.run.generation();
@@ -216,8 +224,6 @@ async fn write_manifest(
         write_overlay(ports.state, plan, gathered.overlay, nonce).await?
     };
     let ledger = append::ledger(plan, &gathered.unsettled);
-    committed.pending =
-        overlay.iter().map(|file| file.pending).sum::<u64>() + gathered.unsettled.len() as u64;
 
     let mut files: Vec<String> =
         plan.snapshot.iter().flat_map(|snapshot| snapshot.identities.clone()).collect();
@@ -228,7 +234,7 @@ async fn write_manifest(
         Vec::new()
     } else {
         (0..plan.partitions)
-            .map(|partition| PartitionFile { key: keys.snapshot_partition(&generation, partition), rows: 0 })
+            .map(|partition| PartitionFile { key: keys.snapshot_partition(&generation, partition) })
             .collect()
     };
     // A replay leaves the snapshot as it was but for the replayed keys: it still comes from the old unload.

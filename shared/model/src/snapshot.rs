@@ -52,8 +52,6 @@ pub struct Binding {
 pub struct PartitionFile {
     /// Its key.
     pub key: String,
-    /// Rows in it.
-    pub rows: u64,
 }
 
 /// The overlay entries of one key partition.

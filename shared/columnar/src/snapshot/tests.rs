@@ -30,7 +30,7 @@ pub(crate) fn manifest(keys: impl IntoIterator<Item = String>) -> SnapshotManife
         key_columns: Vec::new(),
         hashed_columns: Vec::new(),
         mapping_hash: 1,
-        partitions: keys.into_iter().map(|key| PartitionFile { key, rows: 0 }).collect(),
+        partitions: keys.into_iter().map(|key| PartitionFile { key }).collect(),
         overlay: Vec::new(),
         identities: Vec::new(),
         null_counts: BTreeMap::new(),

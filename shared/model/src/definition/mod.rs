@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::connector::{Capabilities, Connector};
 use crate::snapshot::Binding;
 
+/// Chunks delivered at the same time where neither connection nor connector says how many.
+const CONCURRENCY: u32 = 4;
+
 /// A sync with all that it refers to, as plan pins it into a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -47,10 +50,20 @@ impl ResolvedSync {
         self.connector.capabilities_or_none(&self.sync.object)
     }
 
-    /// Chunks that may be delivered at the same time, by the connection or else its connector.
+    /// Chunks that may be delivered at the same time, by the connection or else its connector. The state machine delivers
+    /// this many, and each takes this share of the account's limits: both ask here.
     #[must_use]
-    pub fn concurrency(&self) -> Option<u32> {
-        self.connection.limits.concurrency.or_else(|| self.connector.limits().concurrency)
+    pub fn concurrency(&self) -> u32 {
+        let given = self.connection.limits.concurrency.or_else(|| self.connector.limits().concurrency);
+        given.unwrap_or(CONCURRENCY).max(1)
+    }
+
+    /// Whether the match fields' values can be had from the primary key.
+    #[must_use]
+    pub fn match_is_key(&self) -> bool {
+        let is_key =
+            |column: &String| self.unload.primary_key.iter().any(|key| key.eq_ignore_ascii_case(column));
+        self.sync.matched.values().all(is_key)
     }
 
     /// What the sync's state is bound to.
