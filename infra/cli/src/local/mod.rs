@@ -8,4 +8,4 @@ mod tasks;
 pub use executions::LocalExecutions;
 pub use publish::publish;
 pub use run::{Finished, Start, run};
-pub use tasks::{Functions, Platform};
+pub use tasks::{Functions, Platform, time_of};

@@ -19,6 +19,12 @@ const PUSH_TIME: Duration = Duration::from_secs(15);
 /// What other functions are given: their work is not cut short on a laptop.
 const FUNCTION_TIME: Duration = Duration::from_secs(900);
 
+/// How long a function is given on a laptop, by its placeholder in the state machine.
+#[must_use]
+pub fn time_of(function: &str) -> Duration {
+    if function == "PushFunction" { PUSH_TIME } else { FUNCTION_TIME }
+}
+
 /// What a laptop gives the functions.
 #[derive(Debug, Clone)]
 pub struct Platform {
@@ -87,7 +93,7 @@ impl Functions {
     }
 
     async fn call(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
-        let time = if function == "PushFunction" { PUSH_TIME } else { FUNCTION_TIME };
+        let time = time_of(function);
         let invocation = Invocation {
             request_id: format!("{:016x}", self.random.next()),
             deadline: self.clock.now().plus(time),

@@ -208,6 +208,16 @@ impl BatchTwin {
             .unwrap_or_default()
     }
 
+    /// How many operations were accepted so far.
+    pub fn applied_so_far(&self) -> usize {
+        self.0.lock().journal.applied().len()
+    }
+
+    /// The accepted operations from this position on, in the order in which they were applied.
+    pub fn applied_since(&self, position: usize) -> Vec<Applied> {
+        self.0.lock().journal.applied().iter().skip(position).cloned().collect()
+    }
+
     fn of<R>(&self, object: &str, ask: impl FnOnce(&Records) -> R) -> Option<R> {
         self.0.lock().dialect.objects.get(object).map(ask)
     }

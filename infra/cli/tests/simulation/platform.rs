@@ -1,0 +1,168 @@
+//! Lambda on a bad day: invocations die at any await point, go on although nobody waits for them any more, come twice,
+//! come late, or are answered into the void.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use penstock_cli::engine::{TaskError, Tasks};
+use penstock_cli::local::Functions;
+use penstock_cli::local::time_of;
+use penstock_model::port::Boxed;
+use serde_json::Value;
+
+use crate::world::Dice;
+
+/// The functions, as the state machine reaches them.
+pub(crate) struct Lambda {
+    functions: Arc<Functions>,
+    dice: Dice,
+    /// Of a thousand invocations, how many something happens to.
+    mishaps: AtomicU64,
+    failures: Failures,
+}
+
+/// The failures that functions gave, by name, each with the first cause.
+type Failures = Arc<Mutex<BTreeMap<String, String>>>;
+
+/// What happens to an invocation.
+#[derive(Debug, Clone, Copy)]
+enum Mishap {
+    /// The sandbox dies at its n-th await.
+    Dies(u64),
+    /// The platform loses sight of it: the state machine hears of a failure, the function goes on.
+    Lost(u64),
+    /// It never began.
+    Throttled,
+    /// It is invoked twice at the same time.
+    Twice,
+    /// It is invoked again, long after.
+    Late(u64),
+    /// It was carried out, and its answer was lost.
+    Unheard,
+}
+
+impl Lambda {
+    pub(crate) fn new(functions: Arc<Functions>, dice: Dice) -> Arc<Self> {
+        Arc::new(Self { functions, dice, mishaps: AtomicU64::new(0), failures: Failures::default() })
+    }
+
+    pub(crate) fn mishaps(&self, per_mille: u64) {
+        self.mishaps.store(per_mille, Ordering::Relaxed);
+    }
+
+    /// The failures that functions gave so far, by name, each with its first cause.
+    pub(crate) fn failures(&self) -> BTreeMap<String, String> {
+        self.failures.lock().unwrap().clone()
+    }
+
+    fn mishap(&self) -> Option<Mishap> {
+        if !self.dice.per_mille(self.mishaps.load(Ordering::Relaxed)) {
+            return None;
+        }
+        Some(match self.dice.between(0, 9) {
+            0..=3 => Mishap::Dies(self.dice.one_of(&[3, 10, 30, 100]) * self.dice.between(1, 10) / 5 + 1),
+            4 => Mishap::Lost(self.dice.between(1, 20_000)),
+            5 => Mishap::Throttled,
+            6 | 7 => Mishap::Twice,
+            8 => Mishap::Late(self.dice.between(1, 120_000)),
+            _ => Mishap::Unheard,
+        })
+    }
+
+    /// Begins an invocation that nobody can take back: it goes on also if its caller does not wait for it.
+    fn begin(&self, function: &str, payload: Value, dies_after: Option<u64>) -> Invocation {
+        let (functions, function) = (self.functions.clone(), function.to_owned());
+        let failures = self.failures.clone();
+        Invocation(tokio::spawn(async move {
+            let time = time_of(&function);
+            let call = Mortal { inner: functions.invoke(&function, payload), left: dies_after };
+            match tokio::time::timeout(time, call).await {
+                Ok(Some(answer)) => answer.inspect_err(|error| {
+                    failures.lock().unwrap().entry(error.name.clone()).or_insert_with(|| error.cause.clone());
+                }),
+                Ok(None) => Err(platform("Runtime.ExitError")),
+                Err(_) => Err(platform("Sandbox.Timedout")),
+            }
+        }))
+    }
+
+    async fn call(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
+        match self.mishap() {
+            None => self.begin(function, payload, None).await,
+            Some(Mishap::Dies(after)) => self.begin(function, payload, Some(after)).await,
+            Some(Mishap::Lost(after_ms)) => {
+                let invocation = self.begin(function, payload, None);
+                match tokio::time::timeout(Duration::from_millis(after_ms), invocation).await {
+                    Ok(answer) => answer,
+                    Err(_) => Err(platform("Lambda.Unknown")),
+                }
+            }
+            Some(Mishap::Throttled) => Err(platform("Lambda.TooManyRequestsException")),
+            Some(Mishap::Twice) => {
+                let second = self.begin(function, payload.clone(), None);
+                let first = self.begin(function, payload, None);
+                if self.dice.per_mille(500) { first.await } else { second.await }
+            }
+            Some(Mishap::Late(after_ms)) => {
+                let answer = self.begin(function, payload.clone(), None).await;
+                let (functions, function) = (self.functions.clone(), function.to_owned());
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                    let time = time_of(&function);
+                    drop(tokio::time::timeout(time, functions.invoke(&function, payload)).await);
+                });
+                answer
+            }
+            Some(Mishap::Unheard) => {
+                drop(self.begin(function, payload, None).await);
+                Err(platform("Lambda.SdkClientException"))
+            }
+        }
+    }
+}
+
+impl Tasks for Lambda {
+    fn invoke<'a>(&'a self, function: &'a str, payload: Value) -> Boxed<'a, Result<Value, TaskError>> {
+        Box::pin(self.call(function, payload))
+    }
+}
+
+fn platform(name: &str) -> TaskError {
+    TaskError { name: name.to_owned(), cause: "the platform".to_owned() }
+}
+
+/// An invocation under way.
+struct Invocation(tokio::task::JoinHandle<Result<Value, TaskError>>);
+
+impl Future for Invocation {
+    type Output = Result<Value, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(Result::unwrap)
+    }
+}
+
+/// A future that may be dropped at one of its awaits.
+struct Mortal<'a> {
+    inner: Boxed<'a, Result<Value, TaskError>>,
+    left: Option<u64>,
+}
+
+impl Future for Mortal<'_> {
+    type Output = Option<Result<Value, TaskError>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(left) = &mut self.left {
+            if *left == 0 {
+                return Poll::Ready(None);
+            }
+            *left -= 1;
+        }
+        self.inner.as_mut().poll(context).map(Some)
+    }
+}
