@@ -53,11 +53,11 @@ pub async fn handle(
     if let Some((report, _)) = json::get_json::<RunReport>(state, &keys.report()).await? {
         // A later run reports the runs that it folds as failed.
         if report.status == RunStatus::Failed {
-            lease::verify(state, &plan.run).await?;
+            lease::verify_last(state, &plan.run).await?;
         }
         return answer(context, &plan, &report);
     }
-    lease::verify(state, &plan.run).await?;
+    lease::verify_last(state, &plan.run).await?;
     let ports = Ports { state, clock: context.clock.as_ref(), random: context.random.as_ref() };
     let committed = commit(ports, &plan).await?;
     let report = report(context, &plan, committed).await?;

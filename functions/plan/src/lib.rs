@@ -93,13 +93,14 @@ pub async fn handle(
     let run =
         RunRef { sync: request.request.sync.clone(), run: request.run.clone(), fence: held.lease.fence };
     if let Some((plan, _)) = json::get_json::<RunPlan>(state, &run.keys().plan()).await? {
-        return Ok(respond(context, &plan, verdict(&plan)));
+        return planned(context, &plan).await;
     }
     let folded = takeover::fold(context, &run, &held.lease.unfinished).await?;
     match pin::pin(context, &request, &run).await? {
         pin::Pinned::Work(plan) => {
-            write_items(state, &plan).await?;
             json::put_json(state, &run.keys().plan(), &*plan, Condition::IfAbsent).await?;
+            // A second invocation may have been first, and have found a newer unload: what is kept counts.
+            let plan: RunPlan = json::require_json(state, &run.keys().plan()).await?;
             tracing::info!(
                 sync = run.sync,
                 run = run.run,
@@ -109,7 +110,7 @@ pub async fn handle(
                 partitions = plan.partitions,
                 "planned the run"
             );
-            Ok(respond(context, &plan, verdict(&plan)))
+            planned(context, &plan).await
         }
         pin::Pinned::NothingNew { unload } => {
             report_nothing(context, &run, unload, folded).await?;
@@ -118,6 +119,12 @@ pub async fn handle(
             Ok(respond_nothing(context, run))
         }
     }
+}
+
+/// What follows from the plan that is kept: the same for everybody who asks.
+async fn planned(context: &Context, plan: &RunPlan) -> Result<PlanResponse, Failure> {
+    write_items(context.state.as_ref(), plan).await?;
+    Ok(respond(context, plan, verdict(plan)))
 }
 
 fn verdict(plan: &RunPlan) -> PlanVerdict {

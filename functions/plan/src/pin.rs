@@ -55,9 +55,11 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
         }
     }
     let diff = snapshot::diff_mode(&definition, options, manifest.as_ref(), mapping_hash);
-    let is_nothing = manifest.as_ref().is_some_and(|manifest| {
-        snapshot::nothing_new(&definition, &found.unload, manifest, &diff, mapping_hash)
-    });
+    let is_nothing = match &manifest {
+        Some(manifest) => snapshot::nothing_new(&definition, &found.unload, manifest, &diff, mapping_hash),
+        // Nothing was ever delivered, so that nothing was rejected.
+        None => options.replay.is_some(),
+    };
     let nothing_new = || Pinned::NothingNew { unload: found.unload.prefix.clone() };
     if is_nothing {
         return Ok(nothing_new());
@@ -68,6 +70,12 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
             && snapshot::check_key_columns(name, &key_columns, manifest).is_ok()
     };
     let manifest = manifest.filter(comparable);
+    if options.replay.is_some() && manifest.is_none() {
+        return Err(Failure::new(
+            FailureName::SyncInvalid,
+            format!("sync {name}: its primary key has changed since its last run; run it once, then replay"),
+        ));
+    }
 
     let mut hashed_columns: Vec<String> = mapping.columns().to_vec();
     hashed_columns.sort_unstable();

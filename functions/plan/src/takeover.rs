@@ -36,11 +36,9 @@ pub(crate) async fn fold(
 
 async fn fold_one(context: &Context, dead: &RunPlan) -> Result<(), Failure> {
     let state = context.state.as_ref();
-    let deadlines = attempts::deadlines(state, &dead.run.keys()).await?;
+    let attempts = attempts::of_run(state, &dead.run.keys()).await?;
     let now = context.clock.now();
-    if let Some(deadline) = deadlines.latest_open
-        && deadline > now
-    {
+    if let Some(deadline) = attempts::open_until(&attempts, now) {
         return Err(Failure::new(
             FailureName::RunInProgress,
             format!(
@@ -52,7 +50,7 @@ async fn fold_one(context: &Context, dead: &RunPlan) -> Result<(), Failure> {
         ));
     }
     // Nothing was sent: the snapshot is as true as it was.
-    let committed = if deadlines.attempts == 0 {
+    let committed = if attempts.is_empty() {
         Committed::default()
     } else {
         let ports = Ports { state, clock: context.clock.as_ref(), random: context.random.as_ref() };

@@ -15,6 +15,7 @@ use penstock_model::outcome::Outcome;
 use penstock_model::port::{Clock, Condition, Executions, Objects, Random, Secrets};
 use penstock_model::run_plan::RunPlan;
 use penstock_model::settle::Repeat;
+use penstock_store::receipts::Witnessed;
 use penstock_store::{attempts, json, lease, lines, plans, receipts};
 
 use witness::Receipts;
@@ -23,6 +24,8 @@ use witness::Receipts;
 const SHORTEST_WAIT: Duration = Duration::from_secs(30);
 /// After so many pushes a child ends and the next run carries on: 25,000 history events are the platform's limit.
 const MOST_ROUNDS: u32 = 1_000;
+/// So many attempts in a row that die without a receipt make a chunk poison.
+const DEATHS_OF_POISON: usize = 3;
 /// Kept of the invocation's time for the last receipts.
 const RESERVE: Duration = Duration::from_secs(5);
 
@@ -83,26 +86,34 @@ pub async fn handle(
     lease::verify(state, &plan.run).await?;
     check_abort(context, &plan).await?;
 
-    let operations = unfinished(state, &plan, request.chunk).await?;
+    let keys = plan.run.keys();
+    let known = receipts::load(state, &keys, request.chunk).await?;
+    let operations = unfinished(state, &plan, request.chunk, &known).await?;
     if operations.is_empty() {
         return Ok(progress(ProgressStatus::Done, None, 0));
     }
+    let attempt = attempts::name(started, context.parts.random.next());
+    let before = attempts::of_chunk(state, &keys, request.chunk).await?;
     // Another attempt at this chunk may have a request under way until its deadline.
-    let keys = plan.run.keys();
-    if let Some(deadline) =
-        attempts::chunk_deadline(state, &keys, request.chunk).await?.filter(|open| *open > started)
-    {
+    if let Some(deadline) = attempts::open_until(&before, started) {
         return Ok(progress(ProgressStatus::Paused, request.cursor, wait_seconds(started.until(deadline))));
     }
-    let attempt = format!("{:015}-{:016x}", started.0, context.parts.random.next());
+    check_poison(context, &plan, request.chunk, &before, &known).await?;
     let until =
         penstock_model::Timestamp(invocation.deadline.0 - i64::try_from(RESERVE.as_millis()).unwrap_or(0));
     let record = |deadline| Attempt { deadline };
     let attempt_key = keys.attempt(request.chunk, &attempt);
     json::put_json(state, &attempt_key, &record(Some(invocation.deadline)), Condition::IfAbsent).await?;
+    // Two may have begun at the same moment, neither seeing the other. Now at least one does, and the later one yields.
+    let others = attempts::of_chunk(state, &keys, request.chunk).await?;
+    if others.iter().any(|other| other.name < attempt && other.open_until(context.parts.clock.now()).is_some()) {
+        json::put_json(state, &attempt_key, &record(None), Condition::Always).await?;
+        return Ok(progress(ProgressStatus::Paused, request.cursor, wait_seconds(SHORTEST_WAIT)));
+    }
 
-    let witness = Receipts::new(context, &plan, request.chunk, attempt);
-    let result = deliver(context, &plan, operations, request.cursor, until, &witness).await;
+    let cursor = fresh(request.cursor.as_deref(), &before);
+    let witness = Receipts::new(context, &plan, request.chunk, attempt.clone());
+    let result = deliver(context, &plan, operations, cursor, until, &witness).await;
     witness.close().await?;
     // Whatever happened, nothing of this attempt is under way any more: who comes next need not wait.
     json::put_json(state, &attempt_key, &record(None), Condition::Always).await?;
@@ -117,10 +128,10 @@ pub async fn handle(
                 rounds,
                 "gave up a chunk for this run"
             );
-            Ok(progress(ProgressStatus::Unfinished, cursor, 0))
+            Ok(progress(ProgressStatus::Unfinished, marked(&attempt, cursor), 0))
         }
         Ok(Rest::Paused { cursor, resume_after }) => {
-            Ok(progress(ProgressStatus::Paused, cursor, wait_seconds(resume_after)))
+            Ok(progress(ProgressStatus::Paused, marked(&attempt, cursor), wait_seconds(resume_after)))
         }
         Err(failure) => {
             if failure.name.handling() == Handling::Abort {
@@ -129,6 +140,17 @@ pub async fn handle(
             Err(failure)
         }
     }
+}
+
+/// A destination's cursor with the attempt that it comes from.
+fn marked(attempt: &str, cursor: Option<String>) -> Option<String> {
+    cursor.map(|cursor| format!("{attempt}.{cursor}"))
+}
+
+/// The destination's cursor, if it comes from the last attempt: a redrive brings an old one.
+fn fresh(cursor: Option<&str>, attempts: &[attempts::Recorded]) -> Option<String> {
+    let (attempt, cursor) = cursor?.split_once('.')?;
+    attempts.last().filter(|last| last.name == attempt).map(|_| cursor.to_owned())
 }
 
 /// Whole seconds for the Wait state: none, or at least [`SHORTEST_WAIT`].
@@ -155,13 +177,16 @@ async fn deliver(
 }
 
 /// The chunk's operations that need sending: no final outcome, and not in doubt if they can't be repeated.
-async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<Vec<Operation>, Failure> {
-    let keys = plan.run.keys();
-    let key = keys.operations(chunk);
+async fn unfinished(
+    state: &dyn Objects,
+    plan: &RunPlan,
+    chunk: u32,
+    known: &Witnessed,
+) -> Result<Vec<Operation>, Failure> {
+    let key = plan.run.keys().operations(chunk);
     let transformed: Vec<Transformed> = lines::read_lines(state, &key)
         .await?
         .ok_or_else(|| Failure::new(FailureName::ChunkUnreadable, format!("object {key} is gone")))?;
-    let known = receipts::load(state, &keys, chunk).await?;
     let capabilities = plan.definition.capabilities();
     let may_repeat = |operation: &Operation| {
         capabilities
@@ -188,17 +213,49 @@ async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<V
         .collect())
 }
 
+/// Refuses a chunk over which the last few attempts have died without a single receipt: the state machine only sees
+/// that each was followed by one that had to wait.
+async fn check_poison(
+    context: &Context,
+    plan: &RunPlan,
+    chunk: u32,
+    attempts: &[attempts::Recorded],
+    known: &Witnessed,
+) -> Result<(), Failure> {
+    let now = context.parts.clock.now();
+    let in_vain = |attempt: &&attempts::Recorded| attempt.died(now) && !known.answered.contains(&attempt.name);
+    let died: Vec<_> = attempts.iter().rev().take_while(in_vain).take(DEATHS_OF_POISON).collect();
+    let Some(first) = died.last().filter(|_| died.len() == DEATHS_OF_POISON) else { return Ok(()) };
+    // Whoever redrives a run has mended the cause, or has killed the run himself.
+    let redriven_at = redriven_at(context, plan).await?;
+    if redriven_at.is_some_and(|redriven_at| attempts::began(&first.name).is_none_or(|began| began < redriven_at)) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        FailureName::ChunkPoisoned,
+        format!(
+            "{DEATHS_OF_POISON} pushes of chunk {chunk} in a row have died without an answer; see the function's log around them"
+        ),
+    ))
+}
+
+async fn redriven_at(
+    context: &Context,
+    plan: &RunPlan,
+) -> Result<Option<penstock_model::Timestamp>, Failure> {
+    let execution = context.executions.describe(&plan.execution).await.map_err(|error| {
+        Failure::because(FailureName::StorageUnavailable, "the run's execution could not be looked up", error)
+    })?;
+    Ok(execution.and_then(|execution| execution.redriven_at))
+}
+
 /// Repeats the failure that another push has left for all, unless the run was redriven since.
 async fn check_abort(context: &Context, plan: &RunPlan) -> Result<(), Failure> {
     let key = plan.run.keys().abort();
     let Some((marker, _)) = json::get_json::<AbortMarker>(context.state.as_ref(), &key).await? else {
         return Ok(());
     };
-    let execution = context.executions.describe(&plan.execution).await.map_err(|error| {
-        Failure::because(FailureName::StorageUnavailable, "the run's execution could not be looked up", error)
-    })?;
-    let redriven_at = execution.and_then(|execution| execution.redriven_at);
-    if redriven_at.is_some_and(|redriven_at| redriven_at > marker.writer_started) {
+    if redriven_at(context, plan).await?.is_some_and(|redriven_at| redriven_at > marker.writer_started) {
         return Ok(());
     }
     Err(Failure::new(marker.name, marker.message))
@@ -224,6 +281,18 @@ async fn abort(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_last_attempt_s_cursor_counts() {
+        let attempts: Vec<_> = ["a", "b"]
+            .map(|name| attempts::Recorded { name: name.to_owned(), deadline: None })
+            .to_vec();
+        let cursor = |attempt| marked(attempt, Some("7.5".to_owned()));
+        assert_eq!(fresh(cursor("b").as_deref(), &attempts).as_deref(), Some("7.5"));
+        assert_eq!(fresh(cursor("a").as_deref(), &attempts), None);
+        assert_eq!(fresh(cursor("a").as_deref(), &[]), None);
+        assert_eq!(fresh(None, &attempts), None);
+    }
 
     #[test]
     fn a_wait_is_none_or_half_a_minute_and_in_whole_seconds() {

@@ -4,19 +4,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use penstock_destinations::Witness;
+use penstock_destinations::{Spending, Witness};
+use penstock_model::layout;
 use penstock_model::operation::ChunkId;
 use penstock_model::outcome::ReceiptLine;
 use penstock_model::port::{Boxed, Condition};
 use penstock_model::report::ApiUsage;
 use penstock_model::run_plan::RunPlan;
 use penstock_model::{Failure, Timestamp};
+use penstock_store::budget::{self, Taken};
 use penstock_store::{json, lease, lines};
 
 use crate::Context;
 
 /// The fence and the abort marker are looked at again after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
+/// So many times a push goes for requests at most if it spends a whole day's.
+const PURSES_A_DAY: u32 = 200;
 /// Outcomes are gathered for so long at most.
 const GATHER: Duration = Duration::from_secs(1);
 /// Outcomes are gathered up to so many.
@@ -33,6 +37,14 @@ pub(crate) struct Receipts<'a> {
     next_intent: AtomicU32,
     next_withdrawal: AtomicU32,
     gathered: Mutex<Gathered>,
+    purse: tokio::sync::Mutex<Purse>,
+}
+
+/// Requests taken out of the day's budget and not spent yet.
+#[derive(Debug)]
+struct Purse {
+    left: u32,
+    until: Timestamp,
 }
 
 #[derive(Debug)]
@@ -56,11 +68,53 @@ impl<'a> Receipts<'a> {
             next_intent: AtomicU32::new(0),
             next_withdrawal: AtomicU32::new(0),
             gathered: Mutex::new(gathered),
+            purse: tokio::sync::Mutex::new(Purse { left: 0, until: now }),
         }
+    }
+
+    fn budget(&self) -> budget::Ports<'_> {
+        let parts = &self.context.parts;
+        budget::Ports {
+            objects: self.context.state.as_ref(),
+            clock: parts.clock.as_ref(),
+            random: parts.random.as_ref(),
+        }
+    }
+
+    fn budget_key(&self) -> String {
+        let definition = &self.plan.definition;
+        layout::budget(&definition.sync.connection, definition.environment.as_deref())
+    }
+
+    async fn take_one(&self, per_day: u32) -> Result<Spending, Failure> {
+        let mut purse = self.purse.lock().await;
+        if purse.left == 0 || purse.until <= self.context.parts.clock.now() {
+            let wanted = (per_day / PURSES_A_DAY).max(1);
+            match budget::take(self.budget(), &self.budget_key(), per_day, wanted).await? {
+                Taken::Requests { count, until } => *purse = Purse { left: count, until },
+                Taken::Nothing { until } => return Ok(Spending::OverBudget { until }),
+            }
+        }
+        purse.left = purse.left.saturating_sub(1);
+        Ok(Spending::Granted)
+    }
+
+    /// What was taken and not spent goes back on the same day. If that can't be done, it is lost: the day's requests
+    /// end a little sooner.
+    async fn empty_purse(&self) {
+        let mut purse = self.purse.lock().await;
+        if purse.left == 0 || purse.until <= self.context.parts.clock.now() {
+            return;
+        }
+        if let Err(failure) = budget::give_back(self.budget(), &self.budget_key(), purse.left).await {
+            tracing::warn!(requests = purse.left, reason = failure.full_message(), "lost requests of the day's budget");
+        }
+        purse.left = 0;
     }
 
     /// Writes what is still gathered, and the usage.
     pub(crate) async fn close(&self) -> Result<(), Failure> {
+        self.empty_purse().await;
         let (lines, usage) = {
             let mut gathered = self.gathered();
             (std::mem::take(&mut gathered.lines), gathered.usage)
@@ -98,6 +152,15 @@ impl Witness for Receipts<'_> {
             }
             lease::verify(self.context.state.as_ref(), &self.plan.run).await?;
             crate::check_abort(self.context, self.plan).await
+        })
+    }
+
+    fn spend(&self) -> Boxed<'_, Result<Spending, Failure>> {
+        Box::pin(async move {
+            match self.plan.definition.requests_per_day() {
+                Some(per_day) => self.take_one(per_day).await,
+                None => Ok(Spending::Granted),
+            }
         })
     }
 

@@ -237,11 +237,14 @@ async fn write_manifest(
             .map(|partition| PartitionFile { key: keys.snapshot_partition(&generation, partition) })
             .collect()
     };
-    // A replay leaves the snapshot as it was but for the replayed keys: it still comes from the old unload.
-    let unload = match (&plan.diff, &plan.snapshot) {
-        (DiffMode::Replay { .. }, Some(snapshot)) => snapshot.unload.clone(),
+    // A replay leaves the snapshot as it was but for the replayed keys: the rest still comes from the old unload, by
+    // the old mapping.
+    let (unload, mapping_hash, null_counts) = match (&plan.diff, &plan.snapshot) {
+        (DiffMode::Replay { .. }, Some(snapshot)) => {
+            (snapshot.unload.clone(), snapshot.mapping_hash, snapshot.null_counts.clone())
+        }
         (DiffMode::Replay { .. } | DiffMode::Changes | DiffMode::Full | DiffMode::Baseline, _) => {
-            (&plan.unload).into()
+            ((&plan.unload).into(), plan.mapping_hash, gate.null_counts.clone())
         }
     };
     Ok(SnapshotManifest {
@@ -253,11 +256,11 @@ async fn write_manifest(
         unload,
         key_columns: plan.key_columns.clone(),
         hashed_columns: plan.hashed_columns.clone(),
-        mapping_hash: plan.mapping_hash,
+        mapping_hash,
         partitions,
         overlay,
         identities: files,
-        null_counts: gate.null_counts.clone(),
+        null_counts,
         rows: gate.counts.snapshot_rows,
         ledger,
         committed_at: ports.clock.now(),

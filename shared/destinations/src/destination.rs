@@ -47,11 +47,26 @@ pub enum Rest {
     },
 }
 
+/// Whether one more request may be spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spending {
+    /// It may.
+    Granted,
+    /// The day's requests are spent.
+    OverBudget {
+        /// When there are more.
+        until: Timestamp,
+    },
+}
+
 /// Who is told what is about to be sent and what came of it. Writes are durable when the future completes.
 pub trait Witness: Send + Sync + Debug {
     /// Asks whether this push may still send: the fence is its own and nobody has aborted the run. Cheap enough to
     /// be asked before every request.
     fn may_send(&self) -> Boxed<'_, Result<(), Failure>>;
+
+    /// Takes one request out of what the account may spend in a day. Asked before every request.
+    fn spend(&self) -> Boxed<'_, Result<Spending, Failure>>;
 
     /// Announces operations that can't be sent twice, before they are sent.
     fn intend<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>>;

@@ -20,7 +20,7 @@ pub mod postgres;
 mod testing;
 
 pub use built_in::{BUILT_IN, built_in};
-pub use destination::{Destination, Rest, Witness, Work};
+pub use destination::{Destination, Rest, Spending, Witness, Work};
 pub use http::transport::{ReqwestTransport, Transport};
 
 /// What destinations need of the outside. Cloning shares all of it.

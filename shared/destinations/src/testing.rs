@@ -15,7 +15,7 @@ use penstock_model::{Failure, FailureName, Timestamp};
 use serde_json::Value;
 use serde_json::value::to_raw_value;
 
-use crate::destination::Witness;
+use crate::destination::{Spending, Witness};
 
 /// Goes along with tokio's clock, which a test may pause.
 #[derive(Debug)]
@@ -128,6 +128,10 @@ impl Witness for Memory {
         } else {
             Ok(())
         }))
+    }
+
+    fn spend(&self) -> Boxed<'_, Result<Spending, Failure>> {
+        Box::pin(std::future::ready(Ok(Spending::Granted)))
     }
 
     fn intend<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>> {

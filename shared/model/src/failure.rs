@@ -61,8 +61,12 @@ failure_names! {
     ChunkUnreadable => DeadLetterChunk,
     /// The destination refuses a chunk in a way that names no row.
     DestinationRefused => DeadLetterChunk,
+    /// Whatever pushes the chunk dies over it, time and again.
+    ChunkPoisoned => DeadLetterChunk,
     /// Penstock contradicts itself: a defect.
     InvariantBroken => DeadLetterChunk,
+    /// More chunks than a few have failed for good: the cause is not in their rows.
+    TooManyChunksFailed => Abort,
     /// The destination refuses the credential, also a fresh one.
     DestinationUnauthorized => Abort,
     /// The destination's quota is used up for longer than a run waits.

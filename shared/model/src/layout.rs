@@ -1,7 +1,7 @@
 //! Every object's key.
 //!
 //! Three kinds of lifetime, told apart by the first part of a key, since a bucket's lifecycle rules go by
-//! prefix: `definitions/` and `state/` are never aged out, `runs/` once no redrive can need it, `dead-letters/`
+//! prefix: `definitions/`, `state/` and `budgets/` are never aged out, `runs/` once no redrive can need it, `dead-letters/`
 //! when the user says so.
 
 use crate::operation::ChunkId;
@@ -16,6 +16,15 @@ pub fn definition(kind: &str, name: &str) -> String {
 #[must_use]
 pub fn definitions(kind: &str) -> String {
     format!("definitions/{kind}/")
+}
+
+/// What an account was sent today. Changed by compare-and-swap, by all syncs of the connection.
+#[must_use]
+pub fn budget(connection: &str, environment: Option<&str>) -> String {
+    match environment {
+        Some(environment) => format!("budgets/{connection}@{environment}.json"),
+        None => format!("budgets/{connection}.json"),
+    }
 }
 
 /// Keys of one sync that outlive its runs.
@@ -244,6 +253,18 @@ impl RunKeys<'_> {
     #[must_use]
     pub fn all_api_usage(&self) -> String {
         self.at("usage/")
+    }
+
+    /// The chunks that failed for good.
+    #[must_use]
+    pub fn failed_chunks(&self) -> String {
+        self.at("failed-chunks/")
+    }
+
+    /// One chunk that failed for good.
+    #[must_use]
+    pub fn failed_chunk(&self, chunk: ChunkId) -> String {
+        format!("{}{chunk:06}.json", self.failed_chunks())
     }
 
     /// The marker that stops every push of the run.

@@ -86,8 +86,23 @@ pub async fn take(ports: Ports<'_>, sync: &str, run: &str, execution: &str) -> R
 /// Whether a run still holds its lease. To be asked before anything is sent, and again every few seconds.
 ///
 /// # Errors
-/// `Superseded` if a later run has taken it; `StorageUnavailable`, `ContractMismatch`.
+/// `Superseded` if a later run has taken it, or if the run has given it back: an invocation that comes after its run's
+/// end may do nothing any more. `StorageUnavailable`, `ContractMismatch`.
 pub async fn verify(objects: &dyn Objects, run: &RunRef) -> Result<(), Failure> {
+    if held(objects, run).await?.lease.released {
+        return Err(Failure::new(
+            FailureName::Superseded,
+            format!("run {} of sync {} has finished", run.run, run.sync),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether no later run has taken the lease, given back or not: for who finishes a run a second time.
+///
+/// # Errors
+/// `Superseded` if a later run has taken it; `StorageUnavailable`, `ContractMismatch`.
+pub async fn verify_last(objects: &dyn Objects, run: &RunRef) -> Result<(), Failure> {
     held(objects, run).await.map(drop)
 }
 

@@ -6,6 +6,7 @@
 
 pub mod attempts;
 pub mod aws;
+pub mod budget;
 mod aws_error;
 mod executions;
 mod failure;

@@ -21,6 +21,8 @@ pub struct Witnessed {
     pub outcomes: BTreeMap<u32, Outcome>,
     /// Attempts that began.
     pub attempts: u32,
+    /// The attempts that left a receipt.
+    pub answered: BTreeSet<String>,
 }
 
 /// Reads and merges everything the attempts at a chunk have witnessed.
@@ -38,6 +40,7 @@ pub async fn load(objects: &dyn Objects, keys: &RunKeys<'_>, chunk: ChunkId) -> 
             witnessed.add(line.n, line.outcome);
         }
     }
+    witnessed.answered = answered.keys().cloned().collect();
     // What an attempt took back at its end needs no answer.
     for (attempt, withdrawn) in read_all::<Vec<u32>>(objects, &keys.withdrawals(chunk)).await? {
         answered.entry(attempt).or_default().extend(withdrawn.into_iter().flatten());

@@ -75,9 +75,10 @@ impl Functions {
             diff: penstock_diff::Context { state: state.clone() },
             gate: penstock_gate::Context { state: state.clone() },
             transform: penstock_transform::Context { state: state.clone(), unloads },
-            push: penstock_push::Context { state: state.clone(), executions, parts },
+            push: penstock_push::Context { state: state.clone(), executions: executions.clone(), parts },
             dead_letter: penstock_dead_letter::Context {
                 state: state.clone(),
+                executions,
                 clock: clock.clone(),
                 random: random.clone(),
             },

@@ -80,11 +80,12 @@ impl Destination {
             .unwrap()
             .iter()
             .map(Row::of_record)
-            .map(|row| (row.id.unwrap(), row))
+            .filter_map(|row| Some((row.id?, row)))
             .collect();
         let mut history = self.history.lock().unwrap();
         for applied in journal {
-            let id: i64 = applied.key.parse().unwrap();
+            // What is appended need not have a key.
+            let Ok(id) = applied.key.parse() else { continue };
             let row = (!request.url.ends_with("/delete")).then(|| sent[&id].clone());
             history.push(Told { id, action: applied.action, row, request: applied.request });
         }

@@ -6,10 +6,11 @@ use futures::FutureExt as _;
 use penstock_columnar::snapshot::read_partition;
 use penstock_model::dead_letter::DeadLetter;
 use penstock_model::key::{Key, KeyValue};
-use penstock_model::layout::SyncKeys;
+use penstock_model::layout::{RunKeys, SyncKeys};
 use penstock_model::port::Objects;
+use penstock_model::report::RunReport;
 use penstock_model::snapshot::{OverlayEntry, Pointer, SnapshotManifest};
-use penstock_store::{MemoryObjects, lines};
+use penstock_store::{MemoryObjects, json, lines};
 use penstock_twins::{Action, Ended, Twin};
 
 use crate::setting::SYNC;
@@ -46,6 +47,15 @@ pub(crate) fn committed(state: &MemoryObjects, manifest: &SnapshotManifest) -> S
         overlay.extend(entries);
     }
     Snapshot { keys: rows.iter().map(|row| row.key.to_vec()).collect(), overlay }
+}
+
+/// What a run reported, in a line.
+pub(crate) fn report(state: &MemoryObjects, run: &str) -> String {
+    let key = RunKeys { sync: SYNC, run }.report();
+    match at_once(json::get_json::<RunReport>(state, &key)).unwrap() {
+        Some((report, _)) => format!(", {:?}: {:?} {:?}", report.status, report.counts, report.api),
+        None => String::new(),
+    }
 }
 
 /// Every dead letter that there is.
@@ -181,6 +191,12 @@ pub(crate) fn at_rest(story: &Story, hows: &[String]) -> Vec<String> {
     if hows.last().is_none_or(|how| how != "nothing to do") {
         broken.push(format!("healthy runs did not come to rest: {}", hows.join(", ")));
     }
+    for told in story.destination.history() {
+        story.tell(&format!("{told:?}"));
+    }
+    for letter in dead_letters(&story.state) {
+        story.tell(&format!("dead letter of {} in {}: {} {:?}", letter.key, letter.run, letter.code, letter.fields));
+    }
     match story.setting.mode {
         "append" => every_row_was_appended(story, &mut broken),
         _ => every_row_is_there(story, &mut broken),
@@ -220,7 +236,11 @@ fn every_row_is_there(story: &Story, broken: &mut Vec<String>) {
             Some(held) => {
                 broken.push(format!("{id} is at version {}, the destination holds {}", row.version, held.version));
             }
-            None => broken.push(format!("version {} of {id} is lost", row.version)),
+            None => broken.push(format!(
+                "version {} of {id}{} is lost",
+                row.version,
+                if row.bad { " (which is bad)" } else { "" }
+            )),
         }
     }
     let all: BTreeSet<i64> = newest.iter().filter_map(|row| row.id).collect();

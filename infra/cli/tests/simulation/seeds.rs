@@ -37,19 +37,30 @@ fn tell(seed: u64, tally: &Mutex<Tally>) -> Result<(), Breach> {
         let mut story = Story::new(dice.clone(), setting).await;
         story.tell(&format!("{:?}", story.setting));
         story.table.untidy = dice.per_mille(300);
-        let hows = if is_calm { calm_days(&mut story).await } else { rough_days(&mut story).await };
-        for how in hows {
-            *tally.lock().unwrap().hows.entry(how).or_default() += 1;
-        }
-        story.calm_down().await;
-        let hows = story.settle().await;
-        let mut broken = laws::always(&story);
-        broken.extend(laws::at_rest(&story, &hows));
-        if is_calm {
-            broken.extend(laws::when_calm(&story));
-        }
+        let storage = story.storage.clone();
+        let broken = tokio::select! {
+            biased;
+            () = storage.endless.notified() => vec!["the story does not end".to_owned()],
+            broken = to_the_end(&mut story, is_calm, tally) => broken,
+        };
         if broken.is_empty() { Ok(()) } else { Err(Breach { seed, broken, told: story.told() }) }
     })
+}
+
+/// Tells it to its end; the laws that it broke.
+async fn to_the_end(story: &mut Story, is_calm: bool, tally: &Mutex<Tally>) -> Vec<String> {
+    let hows = if is_calm { calm_days(story).await } else { rough_days(story).await };
+    for how in hows {
+        *tally.lock().unwrap().hows.entry(how).or_default() += 1;
+    }
+    story.calm_down().await;
+    let hows = story.settle().await;
+    let mut broken = laws::always(story);
+    broken.extend(laws::at_rest(story, &hows));
+    if is_calm {
+        broken.extend(laws::when_calm(story));
+    }
+    broken
 }
 
 async fn calm_days(story: &mut Story) -> Vec<String> {

@@ -11,6 +11,9 @@ use penstock_store::MemoryObjects;
 
 use crate::world::Dice;
 
+/// A story that needs more calls does not end.
+const MOST_CALLS: u64 = 200_000;
+
 /// Is told of every object that is written.
 type Watch = Box<dyn Fn(&str, &[u8]) + Send>;
 
@@ -20,6 +23,9 @@ pub(crate) struct Storage {
     dice: Dice,
     /// Of a thousand calls, how many fail.
     failing: AtomicU64,
+    calls: AtomicU64,
+    /// Is told when there were more calls than any story needs.
+    pub(crate) endless: tokio::sync::Notify,
     watch: Mutex<Option<Watch>>,
 }
 
@@ -31,7 +37,11 @@ impl std::fmt::Debug for Storage {
 
 impl Storage {
     pub(crate) fn new(objects: Arc<MemoryObjects>, dice: Dice) -> Arc<Self> {
-        Arc::new(Self { objects, dice, failing: AtomicU64::new(0), watch: Mutex::default() })
+        Arc::new(Self { objects, dice, failing: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            endless: tokio::sync::Notify::new(),
+            watch: Mutex::default(),
+        })
     }
 
     pub(crate) fn fail(&self, per_mille: u64) {
@@ -43,6 +53,9 @@ impl Storage {
     }
 
     async fn travel(&self) {
+        if self.calls.fetch_add(1, Ordering::Relaxed) == MOST_CALLS {
+            self.endless.notify_one();
+        }
         tokio::time::sleep(Duration::from_millis(self.dice.between(1, 15))).await;
     }
 

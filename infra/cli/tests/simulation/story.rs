@@ -203,7 +203,7 @@ impl Story {
         self.tell(&format!("{run} {how}{}", cancelled.unwrap_or_default()));
         let keeper = Arc::new(Keeper::default());
         let (course, known) = (course(keeper.clone()), self.known.clone());
-        let (told, began) = (self.told.clone(), self.began);
+        let (told, began, state) = (self.told.clone(), self.began, self.state.clone());
         Run(tokio::spawn(async move {
             let ended = match cancel_after {
                 None => Some(course.await),
@@ -214,7 +214,8 @@ impl Story {
             let ended = progress.map(|progress| Ended { run: run.clone(), progress });
             let how = ended.as_ref().map_or("was cancelled before it began".to_owned(), Ended::how);
             let at = began.elapsed().as_millis();
-            told.lock().unwrap().push(format!("{at:>9} {run}: {how}"));
+            let report = laws::report(&*state, &run);
+            told.lock().unwrap().push(format!("{at:>9} {run}: {how}{report}"));
             ended
         }))
     }

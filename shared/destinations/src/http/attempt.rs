@@ -15,7 +15,12 @@ use super::decode::{Decoded, Verdict, decode};
 use super::encode::{CompiledOperation, encode, put_idempotency_key};
 use super::retry::{ATTEMPTS, backoff, nothing_left, until_reset};
 use super::transport::{Request, Response, Sent, TransportError, TransportErrorKind};
-use crate::destination::Witness;
+use crate::destination::{Spending, Witness};
+
+/// Where a destination does not say when there is more of its quota, it is asked again after so long.
+const QUOTA_LOOK_AGAIN: Duration = Duration::from_secs(30 * 60);
+/// A run is not parked for longer than a day, and an hour for clocks that differ.
+const LONGEST_PARKED: Duration = Duration::from_secs(25 * 60 * 60);
 
 /// What the attempts of one delivery share.
 #[derive(Clone, Copy)]
@@ -48,6 +53,11 @@ pub(super) enum Signal {
     /// It answers. With a wait if its rate limit is used up.
     Answers { hold: Option<Duration> },
     /// It has had too many requests.
+    /// There is no more to spend until this moment; nothing was carried out.
+    OutOfQuota {
+        /// Until when.
+        until: Timestamp,
+    },
     Throttles { after: Option<Duration>, reset: Option<Duration> },
     /// It refused a credential, and there is a newer one.
     RefusedCredential,
@@ -80,6 +90,14 @@ impl Delivery<'_> {
             Ok(credential) => credential,
             Err(failure) => return Ok(fails(batch, failure, clock.now())),
         };
+        match self.witness.spend().await {
+            Ok(Spending::Granted) => {}
+            Ok(Spending::OverBudget { until }) => {
+                let signal = Signal::OutOfQuota { until };
+                return Ok(Report { settled: 0, again: vec![batch], signal, sent_at: clock.now() });
+            }
+            Err(failure) => return Ok(fails(batch, failure, clock.now())),
+        }
         if clock.now() >= last_send {
             return Ok(not_sent(batch, clock.now()));
         }
@@ -215,9 +233,19 @@ impl Delivery<'_> {
                     Err(failure) => Ok(fails(batch, failure, sent_at)),
                 }
             }
-            Decoded::QuotaExhausted => {
-                let message =
-                    format!("the quota of {} is used up: redrive when there is more", destination.name);
+            Decoded::QuotaExhausted { after } => {
+                self.witness.count(ApiUsage { requests: 0, throttled: 1, retried: 0 });
+                // Rate headers tell of shorter limits.
+                let wait = after.unwrap_or(QUOTA_LOOK_AGAIN);
+                if wait <= LONGEST_PARKED {
+                    let until = destination.parts.clock.now().plus(wait);
+                    return report(0, vec![batch], Signal::OutOfQuota { until });
+                }
+                let message = format!(
+                    "the quota of {} is used up for {} hours more: redrive when there is more",
+                    destination.name,
+                    wait.as_secs() / 3_600
+                );
                 Ok(fails(batch, Failure::new(FailureName::DestinationQuotaExhausted, message), sent_at))
             }
             Decoded::Refused => {
@@ -331,6 +359,7 @@ fn halves(batch: &Batch, compiled: &CompiledOperation, rows: &[&Operation]) -> V
     let half = |positions: &[usize], rows: &[&Operation]| Batch {
         attempts: 0,
         mergeable: false,
+        apart: true,
         ..batch.part(positions.to_vec(), rows.iter().map(|row| compiled.size_of(row)).sum())
     };
     let (first_rows, second_rows) = rows.split_at(middle.min(rows.len()));

@@ -33,6 +33,8 @@ pub(super) struct Batch {
     pub(super) successes_before: Option<u64>,
     /// Whether it may be sent together with others.
     pub(super) mergeable: bool,
+    /// Whether it is a part of a batch that was refused as a whole.
+    pub(super) apart: bool,
 }
 
 impl Batch {
@@ -50,6 +52,7 @@ impl Batch {
             key: None,
             successes_before: None,
             mergeable: false,
+            apart: false,
         }
     }
 
@@ -63,10 +66,21 @@ impl Batch {
 #[derive(Debug, Default)]
 pub(super) struct Gatherer {
     open: BTreeMap<OperationKind, Batch>,
+    apart: BTreeMap<(usize, OperationKind), Batch>,
     pub(super) full: VecDeque<Batch>,
 }
 
 impl Gatherer {
+    /// Adds an operation that was set apart by the push before, to others of its part.
+    pub(super) fn add_apart(&mut self, position: usize, part: usize, bytes: usize, kind: OperationKind) {
+        let batch = self
+            .apart
+            .entry((part, kind))
+            .or_insert_with(|| Batch { apart: true, ..Batch::new(kind) });
+        batch.rows.push(position);
+        batch.bytes += bytes;
+    }
+
     pub(super) fn add(&mut self, position: usize, operation: &Operation, compiled: &CompiledOperation) {
         let bytes = compiled.size_of(operation);
         let batch = self.open.entry(compiled.kind).or_insert_with(|| Batch::new(compiled.kind));
@@ -80,6 +94,7 @@ impl Gatherer {
     }
 
     pub(super) fn finish(mut self) -> VecDeque<Batch> {
+        self.full.extend(self.apart.into_values());
         self.full.extend(self.open.into_values().filter(|batch| !batch.rows.is_empty()));
         self.full
     }

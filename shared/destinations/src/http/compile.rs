@@ -394,7 +394,7 @@ impl Writer {
 pub(super) struct EffectiveLimits {
     pub(super) requests_in_flight: usize,
     pub(super) answer_timeout: Duration,
-    /// Requests and the time in which so many are allowed.
+    /// Requests and the time in which so many are allowed. Requests per day are no matter of pace: push keeps count.
     pub(super) windows: Vec<(u32, Duration)>,
 }
 
@@ -403,7 +403,6 @@ pub(super) fn limits(connection: &Limits, connector: &Limits) -> EffectiveLimits
         (connection.requests_per_second.or(connector.requests_per_second), 1),
         (connection.requests_per_10_seconds.or(connector.requests_per_10_seconds), 10),
         (connection.requests_per_minute.or(connector.requests_per_minute), 60),
-        (connection.requests_per_day.or(connector.requests_per_day), 24 * 60 * 60),
     ];
     let in_flight =
         connection.requests_in_flight.or(connector.requests_in_flight).unwrap_or(REQUESTS_IN_FLIGHT);

@@ -35,7 +35,10 @@ pub enum Decoded {
     /// The credential is refused. Nothing was carried out.
     Unauthorized,
     /// The quota is used up. Nothing was carried out.
-    QuotaExhausted,
+    QuotaExhausted {
+        /// How long to wait, if the destination says so.
+        after: Option<Duration>,
+    },
     /// Refused in a way that no row is to blame for.
     Refused,
 }
@@ -121,7 +124,7 @@ fn whole(
         Meaning::Throttled => Decoded::Throttled { after },
         Meaning::Retry => Decoded::Unavailable { after },
         Meaning::Unauthorized => Decoded::Unauthorized,
-        Meaning::Quota => Decoded::QuotaExhausted,
+        Meaning::Quota => Decoded::QuotaExhausted { after },
         Meaning::Refused => Decoded::Refused,
         Meaning::Rejected | Meaning::Exists | Meaning::Missing => {
             if let Some(extracted) = extracted {

@@ -10,11 +10,14 @@ use penstock_model::{Failure, FailureName, Timestamp};
 use super::HttpDestination;
 use super::attempt::{Delivery, Report, Signal};
 use super::batch::{Batch, Gatherer, Queue};
+use super::cursor::Cursor;
 use super::retry::{ATTEMPTS, backoff, calm_down};
 use crate::destination::{Rest, Work};
 
 /// Before the end nothing is sent any more, for an answer takes its time.
 const RESERVE: Duration = Duration::from_secs(3);
+/// From here on waiting is the state machine's, where it costs nothing; it waits for half a minute at least.
+const LONG_WAIT: Duration = Duration::from_secs(20);
 
 pub(super) async fn deliver(destination: &HttpDestination, work: Work<'_>) -> Result<Rest, Failure> {
     if work.operations.is_empty() {
@@ -31,9 +34,11 @@ pub(super) async fn deliver(destination: &HttpDestination, work: Work<'_>) -> Re
         until: work.until,
     };
     if destination.parts.clock.now() >= delivery.last_send {
-        return Ok(paused(Duration::ZERO));
+        return Ok(Rest::Paused { cursor: work.cursor, resume_after: Duration::ZERO });
     }
-    let (queue, unsendable) = gather(&delivery)?;
+    let cursor = Cursor::read(work.cursor.as_deref());
+    destination.pace().begin(destination.parts.clock.now(), &cursor.pace);
+    let (queue, unsendable) = gather(&delivery, &cursor)?;
     let settled = unsendable.len();
     if settled > 0 {
         work.witness.may_send().await?;
@@ -55,22 +60,20 @@ pub(super) async fn deliver(destination: &HttpDestination, work: Work<'_>) -> Re
 }
 
 /// Batches of all operations, and the outcomes of those that can't be sent at all.
-fn gather(delivery: &Delivery<'_>) -> Result<(Queue, Vec<ReceiptLine>), Failure> {
+fn gather(delivery: &Delivery<'_>, cursor: &Cursor) -> Result<(Queue, Vec<ReceiptLine>), Failure> {
     let mut gatherer = Gatherer::default();
     let mut unsendable = Vec::new();
     for (position, operation) in delivery.operations.iter().enumerate() {
         let compiled = delivery.destination.operation(operation.kind)?;
-        match compiled.unsendable(operation) {
-            Some(outcome) => unsendable.push(ReceiptLine { n: operation.n, outcome }),
-            None => gatherer.add(position, operation, compiled),
+        match (compiled.unsendable(operation), cursor.part_of(operation.n)) {
+            (Some(outcome), _) => unsendable.push(ReceiptLine { n: operation.n, outcome }),
+            (None, Some(part)) => gatherer.add_apart(position, part, compiled.size_of(operation), operation.kind),
+            (None, None) => gatherer.add(position, operation, compiled),
         }
     }
     Ok((Queue::new(gatherer.finish()), unsendable))
 }
 
-const fn paused(resume_after: Duration) -> Rest {
-    Rest::Paused { cursor: None, resume_after }
-}
 
 /// How a delivery stands.
 struct Course<'a> {
@@ -120,7 +123,8 @@ impl<'a> Course<'a> {
             let wake = wake.filter(|_| self.failure.is_none());
             let finished = if in_flight.is_empty() {
                 match wake {
-                    Some(wake) if wake < delivery.last_send => {
+                    // What takes longer is the state machine's to wait for.
+                    Some(wake) if wake < delivery.last_send && now.until(wake) < LONG_WAIT => {
                         clock.sleep(now.until(wake)).await;
                         None
                     }
@@ -172,6 +176,11 @@ impl<'a> Course<'a> {
                     pace.hold_until(now.plus(hold));
                 }
             }
+            Signal::OutOfQuota { until } => {
+                self.unavailable_rounds = 0;
+                self.asked_to_wait = true;
+                destination.pace().hold_until(until);
+            }
             Signal::Throttles { after, reset } => {
                 self.unavailable_rounds = 0;
                 self.asked_to_wait = true;
@@ -209,6 +218,15 @@ impl<'a> Course<'a> {
     }
 
     /// Nothing is under way, and nothing more can be sent now.
+    /// What the next push needs to know.
+    fn cursor(&self) -> Cursor {
+        let apart = self.queue.batches().filter(|batch| batch.apart).filter_map(|batch| {
+            let ordinals = || batch.rows.iter().filter_map(|row| self.delivery.operations.get(*row)).map(|it| it.n);
+            ordinals().min().zip(ordinals().max())
+        });
+        Cursor::new(self.delivery.destination.pace().kept(), apart.collect())
+    }
+
     async fn end(self, now: Timestamp, wake: Option<Timestamp>) -> Result<Rest, Failure> {
         let destination = self.delivery.destination;
         // What waits and can't be repeated was surely not carried out, else it would be unknown by now; but for requests
@@ -234,7 +252,8 @@ impl<'a> Course<'a> {
             if self.unavailable_rounds > 0 && self.answers == 0 && !self.asked_to_wait {
                 return Err(unavailable(destination, "no answer until the time was up"));
             }
-            return Ok(paused(wake.map_or(Duration::ZERO, |wake| now.until(wake))));
+            let resume_after = wake.map_or(Duration::ZERO, |wake| now.until(wake));
+            return Ok(Rest::Paused { cursor: self.cursor().write(), resume_after });
         }
         if !self.set_aside.is_empty() {
             let rows: usize = self.set_aside.iter().map(|batch| batch.rows.len()).sum();

@@ -24,6 +24,7 @@ mod attempt;
 mod auth;
 mod batch;
 pub mod compile;
+mod cursor;
 pub mod decode;
 mod deliver;
 pub mod encode;

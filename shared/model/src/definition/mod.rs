@@ -58,6 +58,12 @@ impl ResolvedSync {
         given.unwrap_or(CONCURRENCY).max(1)
     }
 
+    /// Requests that the account may be sent in a day, by all syncs together.
+    #[must_use]
+    pub fn requests_per_day(&self) -> Option<u32> {
+        self.connection.limits.requests_per_day.or_else(|| self.connector.limits().requests_per_day)
+    }
+
     /// Whether the match fields' values can be had from the primary key.
     #[must_use]
     pub fn match_is_key(&self) -> bool {

@@ -28,7 +28,7 @@ fn show(decoded: &Decoded) -> String {
         | Decoded::Throttled { .. }
         | Decoded::Unavailable { .. }
         | Decoded::Unauthorized
-        | Decoded::QuotaExhausted
+        | Decoded::QuotaExhausted { .. }
         | Decoded::Refused => format!("{decoded:?}"),
     }
 }
@@ -106,7 +106,7 @@ fn hubspot_upserts() {
                 json!({"errorType": "RATE_LIMIT", "policyName": "TEN_SECONDLY_ROLLING"}),
                 "Throttled { after: None }",
             ),
-            (2, 429, json!({"errorType": "RATE_LIMIT", "policyName": "DAILY"}), "QuotaExhausted"),
+            (2, 429, json!({"errorType": "RATE_LIMIT", "policyName": "DAILY"}), "QuotaExhausted { after: None }"),
             (2, 477, json!({}), "Unavailable { after: None }"),
             (2, 502, json!("<html>"), "Unavailable { after: None }"),
             (2, 301, json!({}), "Refused"),
@@ -245,7 +245,7 @@ fn other_apis() {
             ),
             (2, 200, json!({"success": true, "result": [{"id": 50, "status": "created"}]}), "lost, lost"),
             (2, 200, json!({"success": false, "errors": [{"code": "606"}]}), "Throttled { after: None }"),
-            (2, 200, json!({"success": false, "errors": [{"code": "607"}]}), "QuotaExhausted"),
+            (2, 200, json!({"success": false, "errors": [{"code": "607"}]}), "QuotaExhausted { after: None }"),
             (2, 200, json!({"success": false, "errors": [{"code": "609"}]}), "Halve"),
             (2, 200, json!({"success": false}), "lost, lost"),
         ],
@@ -291,7 +291,7 @@ fn one_verdict_each(kind: OperationKind, count: u32, status: u16, body: &[u8]) -
         Decoded::Throttled { .. }
         | Decoded::Unavailable { .. }
         | Decoded::Unauthorized
-        | Decoded::QuotaExhausted
+        | Decoded::QuotaExhausted { .. }
         | Decoded::Refused => {}
     }
     Ok(())
