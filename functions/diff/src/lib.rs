@@ -11,7 +11,7 @@ use penstock_model::guard::DiffCounts;
 use penstock_model::port::{Condition, Objects};
 use penstock_model::run_plan::{RunPlan, partition_of};
 use penstock_model::snapshot::OverlayEntry;
-use penstock_store::{json, lines, plans};
+use penstock_store::{json, lease, lines, plans};
 
 /// What diff needs from outside.
 #[derive(Debug, Clone)]
@@ -35,7 +35,8 @@ impl Context {
 /// Compares one key partition.
 ///
 /// # Errors
-/// `InvariantBroken` if an object of Penstock's own is damaged; `StorageUnavailable`.
+/// `InvariantBroken` if an object of Penstock's own is damaged; `Superseded` if a later run has taken it away;
+/// `StorageUnavailable`.
 pub async fn handle(
     request: DiffRequest,
     _: &Invocation,
@@ -50,9 +51,16 @@ pub async fn handle(
     if let Some((counts, _)) = json::get_json::<DiffCounts>(state, &counts_key).await? {
         return Ok(respond(&counts));
     }
-    let overlay = overlay(state, &plan, partition).await?;
-    let input = diff::load(state, &plan, partition, overlay).await?;
-    let output = diff::diff_partition(&input, &plan, removals(&plan));
+    let counts = lease::or_superseded(state, &plan.run, compare(state, &plan, partition)).await?;
+    json::put_json(state, &counts_key, &counts, Condition::Always).await?;
+    Ok(respond(&counts))
+}
+
+async fn compare(state: &dyn Objects, plan: &RunPlan, partition: u32) -> Result<DiffCounts, Failure> {
+    let keys = plan.run.keys();
+    let overlay = overlay(state, plan, partition).await?;
+    let input = diff::load(state, plan, partition, overlay).await?;
+    let output = diff::diff_partition(&input, plan, removals(plan));
     let candidate = plan.run.sync_keys().snapshot_partition(&plan.run.generation(), partition);
     let body = snapshot::write_partition(&output.snapshot, &plan.key_columns)?;
     json::put_once(state, &candidate, body).await?;
@@ -62,8 +70,7 @@ pub async fn handle(
     if !output.carried.is_empty() {
         lines::put_lines(state, &keys.carried_overlay(partition), &output.carried, Condition::Always).await?;
     }
-    json::put_json(state, &counts_key, &output.counts, Condition::Always).await?;
-    Ok(respond(&output.counts))
+    Ok(output.counts)
 }
 
 fn respond(counts: &DiffCounts) -> DiffResponse {

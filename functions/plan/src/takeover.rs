@@ -50,7 +50,7 @@ async fn fold_one(context: &Context, dead: &RunPlan) -> Result<(), Failure> {
         ));
     }
     // Nothing was sent: the snapshot is as true as it was.
-    let committed = if attempts.is_empty() {
+    let committed = if attempts.iter().all(|attempt| attempt.idle) {
         Committed::default()
     } else {
         let ports = Ports { state, clock: context.clock.as_ref(), random: context.random.as_ref() };

@@ -15,7 +15,6 @@ use penstock_model::outcome::Outcome;
 use penstock_model::port::{Clock, Condition, Executions, Objects, Random, Secrets};
 use penstock_model::run_plan::RunPlan;
 use penstock_model::settle::Repeat;
-use penstock_store::receipts::Witnessed;
 use penstock_store::{attempts, json, lease, lines, plans, receipts};
 
 use witness::Receipts;
@@ -83,40 +82,46 @@ pub async fn handle(
         rounds,
         resume_after_s,
     };
-    lease::verify(state, &plan.run).await?;
     check_abort(context, &plan).await?;
 
     let keys = plan.run.keys();
-    let known = receipts::load(state, &keys, request.chunk).await?;
-    let operations = unfinished(state, &plan, request.chunk, &known).await?;
-    if operations.is_empty() {
-        return Ok(progress(ProgressStatus::Done, None, 0));
-    }
-    let attempt = attempts::name(started, context.parts.random.next());
     let before = attempts::of_chunk(state, &keys, request.chunk).await?;
     // Another attempt at this chunk may have a request under way until its deadline.
     if let Some(deadline) = attempts::open_until(&before, started) {
         return Ok(progress(ProgressStatus::Paused, request.cursor, wait_seconds(started.until(deadline))));
     }
-    check_poison(context, &plan, request.chunk, &before, &known).await?;
+    check_poison(context, &plan, request.chunk, &before).await?;
+    let attempt = attempts::name(started, context.parts.random.next());
+    let attempt_key = keys.attempt(request.chunk, &attempt);
+    let record = async |deadline, idle| {
+        let written = Attempt { deadline, idle };
+        json::put_json(state, &attempt_key, &written, Condition::Always).await
+    };
+    record(Some(invocation.deadline), false).await?;
+    let operations = match begin(context, &plan, request.chunk, &attempt).await {
+        Ok(Beginning::Send(operations)) => operations,
+        Ok(Beginning::Yield) => {
+            record(None, true).await?;
+            return Ok(progress(ProgressStatus::Paused, request.cursor, wait_seconds(SHORTEST_WAIT)));
+        }
+        Ok(Beginning::Done) => {
+            record(None, true).await?;
+            return Ok(progress(ProgressStatus::Done, None, 0));
+        }
+        Err(failure) => {
+            record(None, true).await?;
+            return Err(failure);
+        }
+    };
+
     let until =
         penstock_model::Timestamp(invocation.deadline.0 - i64::try_from(RESERVE.as_millis()).unwrap_or(0));
-    let record = |deadline| Attempt { deadline };
-    let attempt_key = keys.attempt(request.chunk, &attempt);
-    json::put_json(state, &attempt_key, &record(Some(invocation.deadline)), Condition::IfAbsent).await?;
-    // Two may have begun at the same moment, neither seeing the other. Now at least one does, and the later one yields.
-    let others = attempts::of_chunk(state, &keys, request.chunk).await?;
-    if others.iter().any(|other| other.name < attempt && other.open_until(context.parts.clock.now()).is_some()) {
-        json::put_json(state, &attempt_key, &record(None), Condition::Always).await?;
-        return Ok(progress(ProgressStatus::Paused, request.cursor, wait_seconds(SHORTEST_WAIT)));
-    }
-
     let cursor = fresh(request.cursor.as_deref(), &before);
     let witness = Receipts::new(context, &plan, request.chunk, attempt.clone());
     let result = deliver(context, &plan, operations, cursor, until, &witness).await;
-    witness.close().await?;
+    let idle = witness.close().await?;
     // Whatever happened, nothing of this attempt is under way any more: who comes next need not wait.
-    json::put_json(state, &attempt_key, &record(None), Condition::Always).await?;
+    record(None, idle).await?;
 
     match result {
         Ok(Rest::Nothing) => Ok(progress(ProgressStatus::Done, None, 0)),
@@ -140,6 +145,32 @@ pub async fn handle(
             Err(failure)
         }
     }
+}
+
+/// What an attempt finds once it is recorded.
+enum Beginning {
+    /// These operations are its to send.
+    Send(Vec<Operation>),
+    /// Another attempt began first.
+    Yield,
+    /// Nothing is left to send.
+    Done,
+}
+
+/// Looks around once the attempt is recorded, and not before: whoever would be in its way has left a trace by now, or will
+/// find this attempt's.
+async fn begin(context: &Context, plan: &RunPlan, chunk: u32, attempt: &str) -> Result<Beginning, Failure> {
+    let (state, keys) = (context.state.as_ref(), plan.run.keys());
+    // Whoever takes the run over raises the fence, and looks for attempts after that.
+    lease::verify(state, &plan.run).await?;
+    // Two may have begun at the same moment, neither seeing the other: the later one yields.
+    let now = context.parts.clock.now();
+    let others = attempts::of_chunk(state, &keys, chunk).await?;
+    if others.iter().any(|other| other.name.as_str() < attempt && other.open_until(now).is_some()) {
+        return Ok(Beginning::Yield);
+    }
+    let operations = unfinished(state, plan, chunk).await?;
+    Ok(if operations.is_empty() { Beginning::Done } else { Beginning::Send(operations) })
 }
 
 /// A destination's cursor with the attempt that it comes from.
@@ -177,13 +208,10 @@ async fn deliver(
 }
 
 /// The chunk's operations that need sending: no final outcome, and not in doubt if they can't be repeated.
-async fn unfinished(
-    state: &dyn Objects,
-    plan: &RunPlan,
-    chunk: u32,
-    known: &Witnessed,
-) -> Result<Vec<Operation>, Failure> {
-    let key = plan.run.keys().operations(chunk);
+async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<Vec<Operation>, Failure> {
+    let keys = plan.run.keys();
+    let known = receipts::load(state, &keys, chunk).await?;
+    let key = keys.operations(chunk);
     let transformed: Vec<Transformed> = lines::read_lines(state, &key)
         .await?
         .ok_or_else(|| Failure::new(FailureName::ChunkUnreadable, format!("object {key} is gone")))?;
@@ -220,15 +248,21 @@ async fn check_poison(
     plan: &RunPlan,
     chunk: u32,
     attempts: &[attempts::Recorded],
-    known: &Witnessed,
 ) -> Result<(), Failure> {
     let now = context.parts.clock.now();
-    let in_vain = |attempt: &&attempts::Recorded| attempt.died(now) && !known.answered.contains(&attempt.name);
+    if attempts.iter().filter(|attempt| attempt.died(now)).count() < DEATHS_OF_POISON {
+        return Ok(());
+    }
+    let known = receipts::load(context.state.as_ref(), &plan.run.keys(), chunk).await?;
+    let in_vain =
+        |attempt: &&attempts::Recorded| attempt.died(now) && !known.answered.contains(&attempt.name);
     let died: Vec<_> = attempts.iter().rev().take_while(in_vain).take(DEATHS_OF_POISON).collect();
     let Some(first) = died.last().filter(|_| died.len() == DEATHS_OF_POISON) else { return Ok(()) };
     // Whoever redrives a run has mended the cause, or has killed the run himself.
     let redriven_at = redriven_at(context, plan).await?;
-    if redriven_at.is_some_and(|redriven_at| attempts::began(&first.name).is_none_or(|began| began < redriven_at)) {
+    if redriven_at
+        .is_some_and(|redriven_at| attempts::began(&first.name).is_none_or(|began| began < redriven_at))
+    {
         return Ok(());
     }
     Err(Failure::new(
@@ -285,7 +319,7 @@ mod tests {
     #[test]
     fn only_the_last_attempt_s_cursor_counts() {
         let attempts: Vec<_> = ["a", "b"]
-            .map(|name| attempts::Recorded { name: name.to_owned(), deadline: None })
+            .map(|name| attempts::Recorded { name: name.to_owned(), deadline: None, idle: false })
             .to_vec();
         let cursor = |attempt| marked(attempt, Some("7.5".to_owned()));
         assert_eq!(fresh(cursor("b").as_deref(), &attempts).as_deref(), Some("7.5"));

@@ -107,13 +107,17 @@ impl<'a> Receipts<'a> {
             return;
         }
         if let Err(failure) = budget::give_back(self.budget(), &self.budget_key(), purse.left).await {
-            tracing::warn!(requests = purse.left, reason = failure.full_message(), "lost requests of the day's budget");
+            tracing::warn!(
+                requests = purse.left,
+                reason = failure.full_message(),
+                "lost requests of the day's budget"
+            );
         }
         purse.left = 0;
     }
 
-    /// Writes what is still gathered, and the usage.
-    pub(crate) async fn close(&self) -> Result<(), Failure> {
+    /// Writes what is still gathered, and the usage. Whether nothing was sent.
+    pub(crate) async fn close(&self) -> Result<bool, Failure> {
         self.empty_purse().await;
         let (lines, usage) = {
             let mut gathered = self.gathered();
@@ -122,7 +126,7 @@ impl<'a> Receipts<'a> {
         self.write(lines).await?;
         let key = self.plan.run.keys().api_usage(self.chunk, &self.attempt);
         json::put_json(self.context.state.as_ref(), &key, &usage, Condition::Always).await?;
-        Ok(())
+        Ok(usage.requests == 0)
     }
 
     fn gathered(&self) -> std::sync::MutexGuard<'_, Gathered> {

@@ -51,7 +51,8 @@ pub async fn handle(
     let key = plan.run.keys().operations(request.chunk);
     if state.head(&key).await.map_err(penstock_store::storage_failure)?.is_none() {
         let chunk = plans::chunk(state, &plan, request.chunk).await?;
-        let transformed = transform_chunk(context, &plan, chunk).await?;
+        let work = transform_chunk(context, &plan, chunk);
+        let transformed = lease::or_superseded(state, &plan.run, work).await?;
         if transformed.len() != chunk.changes as usize {
             return Err(Failure::new(
                 FailureName::InvariantBroken,

@@ -2,30 +2,31 @@
 
 use penstock_model::operation::ChunkRange;
 use penstock_model::outcome::Outcome;
-use penstock_model::run_plan::RunPlan;
+use penstock_model::run_plan::{DiffMode, RunPlan};
 use penstock_model::snapshot::{LedgerEntry, RowRange};
 
 use crate::chunk::ChunkResult;
 
-/// The ledger after this run: for each entry of the plan the rows that no chunk has settled.
+/// The ledger after this run: for each entry of the plan the rows that no chunk has settled. A replay's plan holds the
+/// rows of dead letters only; what waited before it still does.
 pub(crate) fn ledger(plan: &RunPlan, results: &[Unsettled]) -> Vec<LedgerEntry> {
-    plan.append
-        .iter()
-        .enumerate()
-        .filter_map(|(index, entry)| {
-            let mut pending: Vec<RowRange> = results
-                .iter()
-                .filter(|unsettled| unsettled.entry as usize == index)
-                .map(|u| u.rows)
-                .collect();
-            pending.sort_unstable();
-            (!pending.is_empty()).then(|| LedgerEntry {
-                unload: entry.unload.clone(),
-                splits: entry.splits.clone(),
-                pending: joined(&pending),
-            })
+    let passed_over = match plan.diff {
+        DiffMode::Replay { .. } => {
+            plan.snapshot.iter().flat_map(|snapshot| snapshot.ledger.clone()).collect()
+        }
+        DiffMode::Changes | DiffMode::Full | DiffMode::Baseline => Vec::new(),
+    };
+    let unsettled = plan.append.iter().enumerate().filter_map(|(index, entry)| {
+        let mut pending: Vec<RowRange> =
+            results.iter().filter(|unsettled| unsettled.entry as usize == index).map(|u| u.rows).collect();
+        pending.sort_unstable();
+        (!pending.is_empty()).then(|| LedgerEntry {
+            unload: entry.unload.clone(),
+            splits: entry.splits.clone(),
+            pending: joined(&pending),
         })
-        .collect()
+    });
+    passed_over.into_iter().chain(unsettled).collect()
 }
 
 /// Rows of a plan's append entry that were not sent.

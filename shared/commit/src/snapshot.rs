@@ -274,25 +274,38 @@ async fn write_overlay(
     nonce: &str,
 ) -> Result<Vec<OverlayFile>, Failure> {
     let mut by_partition: BTreeMap<u32, Vec<OverlayEntry>> = BTreeMap::new();
+    // A replay passes over what waits. Any other run carries an entry that waits only if its key is not unique: then
+    // this unload has nothing to send for it, and the next run need not look at the same unload again.
+    let carried_wait = matches!(plan.diff, DiffMode::Replay { .. });
+    let mut waiting: BTreeMap<u32, u64> = BTreeMap::new();
     for partition in 0..plan.partitions {
         let carried: Option<Vec<OverlayEntry>> =
             lines::read_lines(state, &plan.run.keys().carried_overlay(partition)).await?;
         if let Some(carried) = carried.filter(|carried| !carried.is_empty()) {
+            if carried_wait {
+                waiting.insert(partition, pending_among(&carried));
+            }
             by_partition.insert(partition, carried);
         }
     }
     for entry in entries {
-        by_partition.entry(partition_of(entry.key.hash(), plan.partitions)).or_default().push(entry);
+        let partition = partition_of(entry.key.hash(), plan.partitions);
+        *waiting.entry(partition).or_default() += pending_among(std::slice::from_ref(&entry));
+        by_partition.entry(partition).or_default().push(entry);
     }
     let mut files = Vec::new();
     for (partition, mut entries) in by_partition {
         entries.sort_by_cached_key(|entry| entry.key.hash());
         let key = plan.run.sync_keys().overlay_partition(&plan.run.generation(), nonce, partition);
-        let pending = entries.iter().filter(|entry| entry.disposition == Disposition::Pending).count() as u64;
+        let pending = waiting.get(&partition).copied().unwrap_or(0);
         lines::put_lines(state, &key, &entries, Condition::Always).await?;
         files.push(OverlayFile { key, partition, entries: entries.len() as u64, pending });
     }
     Ok(files)
+}
+
+fn pending_among(entries: &[OverlayEntry]) -> u64 {
+    entries.iter().filter(|entry| entry.disposition == Disposition::Pending).count() as u64
 }
 
 async fn write_identities(

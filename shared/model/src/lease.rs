@@ -31,6 +31,9 @@ pub struct Lease {
 pub struct Attempt {
     /// Nothing is sent after this moment. `None` once the attempt has ended in good order.
     pub deadline: Option<Timestamp>,
+    /// Whether it has ended without a single request.
+    #[serde(default)]
+    pub idle: bool,
 }
 
 /// Stops every push of a run: one bad credential costs one refusal, not one per chunk.

@@ -17,6 +17,8 @@ pub struct Recorded {
     pub name: String,
     /// Nothing is sent after this moment. `None` once it has ended in good order.
     pub deadline: Option<Timestamp>,
+    /// Whether it has ended without a single request.
+    pub idle: bool,
 }
 
 impl Recorded {
@@ -79,7 +81,11 @@ async fn below(objects: &dyn Objects, prefix: &str) -> Result<Vec<Recorded>, Fai
         Ok(name.map(str::to_owned).zip(attempt))
     });
     let read: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
-    let recorded = |(name, (attempt, _)): (String, (Attempt, _))| Recorded { name, deadline: attempt.deadline };
+    let recorded = |(name, (attempt, _)): (String, (Attempt, _))| Recorded {
+        name,
+        deadline: attempt.deadline,
+        idle: attempt.idle,
+    };
     Ok(read.into_iter().flatten().map(recorded).collect())
 }
 
@@ -95,7 +101,7 @@ mod tests {
         let objects = MemoryObjects::new();
         let keys = RunKeys { sync: "s", run: "r" };
         let record = async |key: String, deadline: Option<i64>| {
-            let attempt = Attempt { deadline: deadline.map(Timestamp) };
+            let attempt = Attempt { deadline: deadline.map(Timestamp), idle: false };
             json::put_json(&objects, &key, &attempt, Condition::Always).await.unwrap();
         };
         record(keys.attempt(1, "a"), Some(500)).await;

@@ -98,6 +98,25 @@ pub async fn verify(objects: &dyn Objects, run: &RunRef) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Does work of a run. If it fails and the run has lost its lease meanwhile, that is why: later runs take away what
+/// earlier ones had to read.
+///
+/// # Errors
+/// `Superseded` if the work failed and a later run holds the lease, else what the work fails with.
+pub async fn or_superseded<T>(
+    objects: &dyn Objects,
+    run: &RunRef,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match work.await {
+        Ok(done) => Ok(done),
+        Err(failure) => match verify(objects, run).await {
+            Err(lost) if lost.name == FailureName::Superseded => Err(lost),
+            Ok(()) | Err(_) => Err(failure),
+        },
+    }
+}
+
 /// Whether no later run has taken the lease, given back or not: for who finishes a run a second time.
 ///
 /// # Errors

@@ -6,8 +6,8 @@
 
 pub mod attempts;
 pub mod aws;
-pub mod budget;
 mod aws_error;
+pub mod budget;
 mod executions;
 mod failure;
 mod folder;

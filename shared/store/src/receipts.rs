@@ -12,14 +12,14 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::storage_failure;
 use crate::json::READS_AT_ONCE;
-use crate::lines;
+use crate::{attempts, lines};
 
 /// Everything that is known of a chunk's operations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Witnessed {
     /// The outcome that counts, by ordinal. What was intended and has no receipt is `Unknown`.
     pub outcomes: BTreeMap<u32, Outcome>,
-    /// Attempts that began.
+    /// Attempts that sent something, or may have.
     pub attempts: u32,
     /// The attempts that left a receipt.
     pub answered: BTreeSet<String>,
@@ -30,7 +30,7 @@ pub struct Witnessed {
 /// # Errors
 /// `StorageUnavailable`; `ContractMismatch` if a receipt can't be read.
 pub async fn load(objects: &dyn Objects, keys: &RunKeys<'_>, chunk: ChunkId) -> Result<Witnessed, Failure> {
-    let attempts = objects.list(&keys.attempts(chunk)).await.map_err(storage_failure)?.len();
+    let attempts = attempts::of_chunk(objects, keys, chunk).await?.iter().filter(|it| !it.idle).count();
     let mut witnessed =
         Witnessed { attempts: u32::try_from(attempts).unwrap_or(u32::MAX), ..Witnessed::default() };
     let mut answered: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
@@ -104,7 +104,7 @@ mod tests {
         let objects = MemoryObjects::new();
         for (attempt, deadline) in [("a", 1), ("b", 2)] {
             let attempt = KEYS.attempt(7, attempt);
-            let record = Attempt { deadline: Some(Timestamp(deadline)) };
+            let record = Attempt { deadline: Some(Timestamp(deadline)), idle: false };
             json::put_json(&objects, &attempt, &record, Condition::Always).await.unwrap();
         }
         let intend = async |attempt, ordinals: &[u32]| {

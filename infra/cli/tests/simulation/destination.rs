@@ -75,18 +75,14 @@ impl Destination {
             return;
         }
         let body: Value = serde_json::from_slice(&request.body).unwrap();
-        let sent: BTreeMap<i64, Row> = body["records"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(Row::of_record)
-            .filter_map(|row| Some((row.id?, row)))
-            .collect();
+        let mut sent: Vec<Row> = body["records"].as_array().unwrap().iter().map(Row::of_record).collect();
         let mut history = self.history.lock().unwrap();
         for applied in journal {
             // What is appended need not have a key.
             let Ok(id) = applied.key.parse() else { continue };
-            let row = (!request.url.ends_with("/delete")).then(|| sent[&id].clone());
+            // A key may come twice.
+            let row = sent.remove(sent.iter().position(|row| row.id == Some(id)).unwrap());
+            let row = Some(row).filter(|_| !request.url.ends_with("/delete"));
             history.push(Told { id, action: applied.action, row, request: applied.request });
         }
     }

@@ -116,8 +116,7 @@ fn older_never_overwrites_newer(story: &Story, broken: &mut Vec<String>) {
 }
 
 fn the_snapshot_never_says_more(story: &Story, broken: &mut Vec<String>) {
-    let ids: BTreeSet<i64> =
-        story.table.unloads.values().flatten().filter_map(|row| row.id).collect();
+    let ids: BTreeSet<i64> = story.table.unloads.values().flatten().filter_map(|row| row.id).collect();
     for commit in story.commits.lock().unwrap().iter() {
         let run = &commit.pointer.run;
         let rows = tidy(&story.table.unloads[&commit.manifest.unload.prefix]);
@@ -134,7 +133,9 @@ fn the_snapshot_never_says_more(story: &Story, broken: &mut Vec<String>) {
                     broken.push(format!("{run} committed {id}, which the destination does not hold"));
                 }
                 // A replay sends the newest rows and leaves the others as they were.
-                (true, Some(row), Some(held)) if story.setting.mode == "upsert" && held.version < row.version => {
+                (true, Some(row), Some(held))
+                    if story.setting.mode == "upsert" && held.version < row.version =>
+                {
                     broken.push(format!(
                         "{run} committed version {} of {id}, and the destination holds {}",
                         row.version, held.version
@@ -169,7 +170,9 @@ fn limits_are_kept(story: &Story, broken: &mut Vec<String>) {
 
 fn nothing_contradicts_itself(story: &Story, broken: &mut Vec<String>) {
     for (name, cause) in story.lambda.failures() {
-        if ["InvariantBroken", "ChunkUnreadable", "ContractMismatch", "DestinationRefused"].contains(&name.as_str()) {
+        if ["InvariantBroken", "ChunkUnreadable", "ContractMismatch", "DestinationRefused"]
+            .contains(&name.as_str())
+        {
             broken.push(format!("a function failed with {name}: {cause}"));
         }
     }
@@ -195,7 +198,10 @@ pub(crate) fn at_rest(story: &Story, hows: &[String]) -> Vec<String> {
         story.tell(&format!("{told:?}"));
     }
     for letter in dead_letters(&story.state) {
-        story.tell(&format!("dead letter of {} in {}: {} {:?}", letter.key, letter.run, letter.code, letter.fields));
+        story.tell(&format!(
+            "dead letter of {} in {}: {} {:?}",
+            letter.key, letter.run, letter.code, letter.fields
+        ));
     }
     match story.setting.mode {
         "append" => every_row_was_appended(story, &mut broken),
@@ -234,7 +240,10 @@ fn every_row_is_there(story: &Story, broken: &mut Vec<String>) {
             Some(_) if story.setting.mode == "create_only" => {}
             Some(_) | None if is_rejected(id, row.version) => {}
             Some(held) => {
-                broken.push(format!("{id} is at version {}, the destination holds {}", row.version, held.version));
+                broken.push(format!(
+                    "{id} is at version {}, the destination holds {}",
+                    row.version, held.version
+                ));
             }
             None => broken.push(format!(
                 "version {} of {id}{} is lost",

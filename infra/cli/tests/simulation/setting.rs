@@ -47,7 +47,8 @@ impl Setting {
             "requests_in_flight": dice.between(1, 4),
         });
         if let Some(limit) = limit {
-            let name = if limit.within.as_secs() == 1 { "requests_per_second" } else { "requests_per_10_seconds" };
+            let name =
+                if limit.within.as_secs() == 1 { "requests_per_second" } else { "requests_per_10_seconds" };
             limits[name] = json!(limit.requests);
         }
         let mut delivery = json!({ "chunk_rows": dice.one_of(&[1, 4, 10, 40]) });

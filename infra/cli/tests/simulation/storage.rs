@@ -37,7 +37,10 @@ impl std::fmt::Debug for Storage {
 
 impl Storage {
     pub(crate) fn new(objects: Arc<MemoryObjects>, dice: Dice) -> Arc<Self> {
-        Arc::new(Self { objects, dice, failing: AtomicU64::new(0),
+        Arc::new(Self {
+            objects,
+            dice,
+            failing: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             endless: tokio::sync::Notify::new(),
             watch: Mutex::default(),

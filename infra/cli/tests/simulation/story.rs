@@ -119,18 +119,20 @@ impl Story {
 
     /// Notes what the destination holds whenever the pointer is swapped.
     fn watch_commits(&self) {
-        let (commits, destination, state) = (self.commits.clone(), self.destination.clone(), self.state.clone());
+        let (commits, destination, state) =
+            (self.commits.clone(), self.destination.clone(), self.state.clone());
         let told = self.told.clone();
         self.storage.watch(Box::new(move |key, body| {
             if key != (SyncKeys { sync: SYNC }).pointer() {
                 return;
             }
             let pointer: Pointer = serde_json::from_slice(body).unwrap();
-            let (manifest, _) = penstock_store::json::get_json::<SnapshotManifest>(&*state, &pointer.manifest)
-                .now_or_never()
-                .unwrap()
-                .unwrap()
-                .unwrap();
+            let (manifest, _) =
+                penstock_store::json::get_json::<SnapshotManifest>(&*state, &pointer.manifest)
+                    .now_or_never()
+                    .unwrap()
+                    .unwrap()
+                    .unwrap();
             let snapshot = laws::committed(&*state, &manifest);
             told.lock().unwrap().push(format!("          {} committed", pointer.run));
             let records = destination.records();

@@ -152,9 +152,10 @@ fn parquet(rows: &[Row]) -> Bytes {
         ("note", Arc::new(rows.iter().map(|row| row.note.as_deref()).collect::<StringArray>())),
         ("bad", Arc::new(rows.iter().map(|row| Some(row.bad)).collect::<BooleanArray>())),
     ];
-    let batch =
-        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
-            .unwrap();
+    let batch = RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, array)| (name, array, true)),
+    )
+    .unwrap();
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(20)).build();
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();

@@ -73,10 +73,8 @@ pub(super) struct Gatherer {
 impl Gatherer {
     /// Adds an operation that was set apart by the push before, to others of its part.
     pub(super) fn add_apart(&mut self, position: usize, part: usize, bytes: usize, kind: OperationKind) {
-        let batch = self
-            .apart
-            .entry((part, kind))
-            .or_insert_with(|| Batch { apart: true, ..Batch::new(kind) });
+        let batch =
+            self.apart.entry((part, kind)).or_insert_with(|| Batch { apart: true, ..Batch::new(kind) });
         batch.rows.push(position);
         batch.bytes += bytes;
     }

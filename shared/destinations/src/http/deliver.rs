@@ -67,13 +67,14 @@ fn gather(delivery: &Delivery<'_>, cursor: &Cursor) -> Result<(Queue, Vec<Receip
         let compiled = delivery.destination.operation(operation.kind)?;
         match (compiled.unsendable(operation), cursor.part_of(operation.n)) {
             (Some(outcome), _) => unsendable.push(ReceiptLine { n: operation.n, outcome }),
-            (None, Some(part)) => gatherer.add_apart(position, part, compiled.size_of(operation), operation.kind),
+            (None, Some(part)) => {
+                gatherer.add_apart(position, part, compiled.size_of(operation), operation.kind)
+            }
             (None, None) => gatherer.add(position, operation, compiled),
         }
     }
     Ok((Queue::new(gatherer.finish()), unsendable))
 }
-
 
 /// How a delivery stands.
 struct Course<'a> {
@@ -221,7 +222,8 @@ impl<'a> Course<'a> {
     /// What the next push needs to know.
     fn cursor(&self) -> Cursor {
         let apart = self.queue.batches().filter(|batch| batch.apart).filter_map(|batch| {
-            let ordinals = || batch.rows.iter().filter_map(|row| self.delivery.operations.get(*row)).map(|it| it.n);
+            let ordinals =
+                || batch.rows.iter().filter_map(|row| self.delivery.operations.get(*row)).map(|it| it.n);
             ordinals().min().zip(ordinals().max())
         });
         Cursor::new(self.delivery.destination.pace().kept(), apart.collect())

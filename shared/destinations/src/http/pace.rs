@@ -45,6 +45,8 @@ pub(super) struct KeptPace {
     next_ms: Vec<i64>,
     /// The learned spacing in microseconds.
     learned_us: f64,
+    /// The moment from which the learned spacing lets a request leave, in milliseconds since 1970.
+    learned_next_ms: i64,
 }
 
 #[derive(Debug)]
@@ -103,7 +105,7 @@ impl Pace {
             window.next = window.next.max(next);
         }
         self.learned = self.learned.max(kept.learned_us).min(MOST_LEARNED);
-        self.learned_next = self.learned_next.max(at + self.learned);
+        self.learned_next = self.learned_next.max(micros(Timestamp(kept.learned_next_ms)));
     }
 
     /// What the next push needs to know of the pace.
@@ -111,6 +113,7 @@ impl Pace {
         KeptPace {
             next_ms: self.windows.iter().map(|window| timestamp(window.next).0).collect(),
             learned_us: self.learned,
+            learned_next_ms: timestamp(self.learned_next).0,
         }
     }
 
@@ -262,6 +265,21 @@ mod tests {
         let mut third = new();
         third.begin(Timestamp(60_300), &second.kept());
         assert_eq!(third.take(Timestamp(60_300)), Err(Timestamp(120_500)));
+    }
+
+    #[test]
+    fn a_learned_pace_goes_on_where_it_was() {
+        let mut first = Pace::new(&[], 1);
+        for n in 0..16 {
+            assert_eq!(first.take(Timestamp(n * 20_000)), Ok(()));
+        }
+        first.throttled(Timestamp(300_000), Timestamp(300_000));
+        assert_eq!(first.take(Timestamp(300_001)), Err(Timestamp(340_000)));
+        let mut second = Pace::new(&[], 1);
+        second.begin(Timestamp(330_000), &first.kept());
+        assert_eq!(second.take(Timestamp(330_000)), Err(Timestamp(340_000)));
+        assert_eq!(second.take(Timestamp(340_000)), Ok(()));
+        assert_eq!(second.take(Timestamp(340_001)), Err(Timestamp(380_000)));
     }
 
     #[test]
