@@ -82,7 +82,7 @@ pub async fn handle(
     let settled = penstock_commit::load_chunk(state, &plan, chunk).await?;
     let changes = settled.changes(state, &plan).await?;
     let letters = penstock_commit::write_dead_letters(state, &plan, &settled, &changes).await?;
-    let dead_letters = letters.iter().map(|count| count.rows).sum();
+    let dead_letters = letters.len() as u64;
     tracing::error!(
         sync = plan.run.sync,
         run = plan.run.run,

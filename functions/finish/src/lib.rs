@@ -111,6 +111,7 @@ async fn report(context: &Context, plan: &RunPlan, committed: Committed) -> Resu
         null_counts: committed.null_counts,
         unload: plan.unload.prefix.clone(),
         folded: Vec::new(),
+        folded_into: None,
     })
 }
 

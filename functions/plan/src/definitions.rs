@@ -8,11 +8,11 @@ use penstock_model::{Failure, FailureName, layout};
 use penstock_store::json;
 use serde::de::DeserializeOwned;
 
-/// Reads a sync and all that it refers to.
+/// Reads a sync and all that it refers to, as plan pins it.
 ///
 /// # Errors
 /// `SyncInvalid` if one of them is not published, or the environment is not one of the connection's.
-pub(crate) async fn resolve(state: &dyn Objects, request: &PlanRequest) -> Result<ResolvedSync, Failure> {
+pub async fn resolve(state: &dyn Objects, request: &PlanRequest) -> Result<ResolvedSync, Failure> {
     let name = &request.request.sync;
     let sync: Sync = read(state, "syncs", name, name).await?;
     let unload: Unload = read(state, "unloads", &sync.unload, name).await?;

@@ -6,6 +6,8 @@ mod pin;
 mod snapshot;
 mod takeover;
 
+pub use definitions::resolve;
+
 use std::sync::Arc;
 
 use penstock_lambda_kit::Invocation;
@@ -193,6 +195,7 @@ async fn report_nothing(
         null_counts: std::collections::BTreeMap::new(),
         unload,
         folded,
+        folded_into: None,
     };
     json::put_json(context.state.as_ref(), &run.keys().report(), &report, Condition::Always).await?;
     Ok(())

@@ -26,7 +26,7 @@ pub(crate) async fn fold(
     for dead in unfinished {
         let keys = penstock_model::layout::RunKeys { sync: &run.sync, run: dead };
         if let Some((plan, _)) = json::get_json::<RunPlan>(state, &keys.plan()).await? {
-            fold_one(context, &plan).await?;
+            fold_one(context, run, &plan).await?;
         }
         lease::folded(state, context.random.as_ref(), run, dead).await?;
         tracing::warn!(sync = run.sync, run = run.run, folded = dead, "folded a run that had died");
@@ -34,7 +34,7 @@ pub(crate) async fn fold(
     Ok(unfinished.to_vec())
 }
 
-async fn fold_one(context: &Context, dead: &RunPlan) -> Result<(), Failure> {
+async fn fold_one(context: &Context, run: &RunRef, dead: &RunPlan) -> Result<(), Failure> {
     let state = context.state.as_ref();
     let attempts = attempts::of_run(state, &dead.run.keys()).await?;
     let now = context.clock.now();
@@ -75,6 +75,7 @@ async fn fold_one(context: &Context, dead: &RunPlan) -> Result<(), Failure> {
         null_counts: BTreeMap::new(),
         unload: dead.unload.prefix.clone(),
         folded: Vec::new(),
+        folded_into: Some(run.run.clone()),
     };
     json::put_json(state, &dead.run.keys().report(), &report, Condition::IfAbsent).await?;
     Ok(())

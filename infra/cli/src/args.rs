@@ -21,11 +21,15 @@ pub enum Command {
     Demo(Demo),
     /// Run a sync on this machine.
     Run(Run),
+    /// Carry a failed or killed run on where it stopped: only what was not accepted is sent.
+    Redrive(Redrive),
+    /// List the runs of a sync, newest first.
+    Runs(Runs),
     /// Check definitions: every mistake in every file, at once.
     Check(Check),
     /// Show the first mapped records; nothing is sent.
     Preview(Preview),
-    /// List dead letters: which rows were rejected, and why.
+    /// List dead letters: which rows were rejected, and why; grouped by what they complain of.
     DeadLetters(DeadLetters),
     /// Send dead letters again, with their newest rows.
     Replay(Replay),
@@ -85,6 +89,38 @@ pub struct Run {
     pub json: bool,
 }
 
+/// Arguments of `redrive`.
+#[derive(Debug, Args)]
+pub struct Redrive {
+    /// The sync's definition.
+    pub sync: PathBuf,
+    /// The folder that holds the sync's state.
+    #[arg(long, default_value = ".penstock")]
+    pub state: PathBuf,
+    /// Which run; the newest that can be redriven if left out.
+    #[arg(long)]
+    pub run: Option<String>,
+    /// Go on with the definitions that the run was planned with, though they have changed since.
+    #[arg(long)]
+    pub pinned: bool,
+    /// Print one JSON object for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `runs`.
+#[derive(Debug, Args)]
+pub struct Runs {
+    /// The sync's definition.
+    pub sync: PathBuf,
+    /// The folder that holds the sync's state.
+    #[arg(long, default_value = ".penstock")]
+    pub state: PathBuf,
+    /// Print one JSON array for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct Check {
@@ -118,6 +154,12 @@ pub struct DeadLetters {
     /// Only those of this run.
     #[arg(long)]
     pub run: Option<String>,
+    /// Only those with this code.
+    #[arg(long)]
+    pub code: Option<String>,
+    /// Only those that say the same: the fingerprint that the list shows.
+    #[arg(long)]
+    pub fingerprint: Option<String>,
     /// Print them as JSON lines, with key and payload.
     #[arg(long)]
     pub json: bool,
@@ -135,6 +177,9 @@ pub struct Replay {
     /// Only those with this code.
     #[arg(long)]
     pub code: Option<String>,
+    /// Only those that say the same: the fingerprint that `penstock dead-letters` shows.
+    #[arg(long)]
+    pub fingerprint: Option<String>,
     /// Take the unload from here: a folder, a file, or s3://bucket/prefix/.
     #[arg(long)]
     pub unload: Option<String>,

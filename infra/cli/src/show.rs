@@ -3,6 +3,8 @@
 use penstock_model::report::{ApiUsage, Counts, RunReport, RunStatus};
 use serde::Serialize;
 
+use crate::complaints::Complaint;
+
 /// The one object that `--json` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunResult {
@@ -12,6 +14,10 @@ pub struct RunResult {
     pub run_id: String,
     /// Why it failed.
     pub failure: Option<FailureShown>,
+    /// Whether `penstock redrive` can carry it on once the cause is mended.
+    pub redrivable: bool,
+    /// What most rejected rows complain of, most frequent first.
+    pub rejections: Vec<Complaint>,
     /// Rows.
     pub counts: Counts,
     /// Calls.
@@ -30,6 +36,9 @@ pub struct FailureShown {
 }
 
 impl RunResult {
+    /// So many kinds of rejections are shown at once.
+    pub const MOST_REJECTIONS: usize = 3;
+
     /// The result of a run that has a report.
     #[must_use]
     pub fn of(report: &RunReport, failure: Option<FailureShown>, duration_ms: u64) -> Self {
@@ -37,6 +46,9 @@ impl RunResult {
             status: if failure.is_some() { RunStatus::Failed } else { report.status },
             run_id: report.run.clone(),
             failure,
+            // What has a report is committed.
+            redrivable: false,
+            rejections: Vec::new(),
             counts: report.counts,
             api: report.api,
             duration_ms,
@@ -50,6 +62,8 @@ impl RunResult {
             status: RunStatus::Failed,
             run_id: String::new(),
             failure: Some(FailureShown { name: name.to_owned(), message }),
+            redrivable: false,
+            rejections: Vec::new(),
             counts: Counts::default(),
             api: ApiUsage::default(),
             duration_ms: 0,
@@ -99,8 +113,23 @@ impl RunResult {
         if let Some(failure) = &self.failure {
             lines.push(format!("  failure     {}: {}", failure.name, failure.message));
         }
+        lines.extend(self.rejections.iter().map(|rejection| format!("  rejected    {}", rejection.line())));
         lines.join("\n") + "\n"
     }
+}
+
+/// The head and the rows in columns as wide as their widest cell; the last column is not filled up.
+#[must_use]
+pub fn table<const N: usize>(head: &[String; N], rows: &[[String; N]]) -> Vec<String> {
+    let all = || std::iter::once(head).chain(rows);
+    let width = |n: usize| all().filter_map(|row| row.get(n)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..N).map(|n| width(n).unwrap_or(0)).collect();
+    let line = |row: &[String; N]| {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    all().map(line).collect()
 }
 
 /// Milliseconds as seconds for people.
@@ -124,6 +153,8 @@ mod tests {
             "name": "SyncInvalid",
             "message": "bad"
           },
+          "redrivable": false,
+          "rejections": [],
           "counts": {
             "read": 0,
             "added": 0,

@@ -22,6 +22,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("trigger.unload-complete.json", unload_complete),
     ("trigger.schedule.json", schedule),
     ("trigger.request.json", request),
+    ("trigger.replay.json", replay),
     ("route.response.json", contract::<RouteResponse>),
     ("plan.request.json", contract::<PlanRequest>),
     ("plan.response.json", contract::<PlanResponse>),
@@ -95,6 +96,19 @@ fn schedule(payload: Value) -> Result<(), String> {
 fn request(payload: Value) -> Result<(), String> {
     match routed(payload)? {
         Event::Start { request, .. } if request.sync == "customers-to-crm" && request.options.dry_run => {
+            Ok(())
+        }
+        other @ (Event::ObjectCreated { .. } | Event::Schedule { .. } | Event::Start { .. }) => {
+            Err(format!("route reads {other:?}"))
+        }
+    }
+}
+
+fn replay(payload: Value) -> Result<(), String> {
+    match routed(payload)? {
+        Event::Start { request, .. }
+            if request.options.replay.as_ref().is_some_and(|replay| replay.fingerprint.is_some()) =>
+        {
             Ok(())
         }
         other @ (Event::ObjectCreated { .. } | Event::Schedule { .. } | Event::Start { .. }) => {

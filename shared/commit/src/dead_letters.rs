@@ -1,30 +1,26 @@
 //! Dead letters: every row of a chunk that was rejected, or whose answer was lost for good.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use penstock_columnar::transform::key_json;
 use penstock_model::change::Change;
+use penstock_model::complaint::fingerprint;
 use penstock_model::dead_letter::{DeadLetter, Stage};
-use penstock_model::operation::Transformed;
+use penstock_model::layout::RunKeys;
+use penstock_model::operation::{Chunk, Transformed};
 use penstock_model::outcome::Outcome;
 use penstock_model::port::{Condition, Objects};
-use penstock_model::report::RejectionCount;
-use penstock_model::run_plan::RunPlan;
+use penstock_model::run_plan::{GateDecision, RunPlan};
 use penstock_model::settle::Repeat;
 use penstock_model::{Failure, FailureName};
-use penstock_store::lines;
+use penstock_store::{json, lines};
 use serde_json::value::RawValue;
 
 use crate::chunk::ChunkResult;
 
 const VERSION: u32 = 1;
 
-/// How many rows were rejected, by code and field.
-pub(crate) type Tally = BTreeMap<(String, Option<String>), u64>;
-
-/// Writes the dead letters of a chunk (nothing if it has none) and says how many of each kind there are. Whoever
-/// writes them again writes the same, or more that has become known since.
+/// Writes the dead letters of a chunk (nothing if it has none) and gives them. Whoever writes them again writes the
+/// same, or more that has become known since.
 ///
 /// # Errors
 /// `StorageUnavailable`; `InvariantBroken` if a key's bytes are damaged.
@@ -33,24 +29,57 @@ pub async fn write(
     plan: &RunPlan,
     result: &ChunkResult,
     changes: &[Change],
-) -> Result<Vec<RejectionCount>, Failure> {
-    let mut tally = Tally::new();
-    let mut letters = Vec::new();
-    for (n, outcome) in result.outcomes.iter().enumerate() {
-        let Some((code, message, field)) =
-            outcome.as_ref().and_then(|outcome| reason(outcome, result.repeat(plan, n)))
-        else {
-            continue;
-        };
-        *tally.entry((code.clone(), field.clone())).or_default() += 1;
-        letters.push(letter(plan, result, changes, n, (code, message, field))?);
-    }
+) -> Result<Vec<DeadLetter>, Failure> {
+    let letters = of_chunk(plan, result, changes)?;
     if !letters.is_empty() {
         let body: Bytes = lines::to_lines(&letters)?;
         let key = plan.run.keys().dead_letters(result.chunk.chunk);
         state.put(&key, body, Condition::Always).await.map_err(penstock_store::storage_failure)?;
     }
-    Ok(tally.into_iter().map(|((code, field), rows)| RejectionCount { code, field, rows }).collect())
+    Ok(letters)
+}
+
+/// The dead letters of one chunk of a run as far as they are known by now, whether they were written or not. Nothing is
+/// written: a run that failed may be redriven, and its rejected rows are still worth a look.
+///
+/// # Errors
+/// As [`crate::load_chunk`]; `InvariantBroken` if a key's bytes are damaged.
+pub async fn known(state: &dyn Objects, plan: &RunPlan, chunk: Chunk) -> Result<Vec<DeadLetter>, Failure> {
+    let result = crate::chunk::load(state, plan, chunk).await?;
+    let has_any =
+        result.outcomes.iter().enumerate().any(|(n, outcome)| {
+            outcome.as_ref().is_some_and(|o| reason(o, result.repeat(plan, n)).is_some())
+        });
+    if !has_any {
+        return Ok(Vec::new());
+    }
+    let changes = result.changes(state, plan).await?;
+    of_chunk(plan, &result, &changes)
+}
+
+/// The chunks whose dead letters have not been committed with the run: those of a run that is under way or has failed.
+/// None once it has a report, since its dead letters are all written then.
+///
+/// # Errors
+/// `StorageUnavailable`, `ContractMismatch`.
+pub async fn uncommitted(
+    state: &dyn Objects,
+    keys: &RunKeys<'_>,
+) -> Result<Option<(RunPlan, Vec<Chunk>)>, Failure> {
+    if state.head(&keys.report()).await.map_err(penstock_store::storage_failure)?.is_some() {
+        return Ok(None);
+    }
+    let plan = json::get_json::<RunPlan>(state, &keys.plan()).await?;
+    let gate = json::get_json::<GateDecision>(state, &keys.gate()).await?;
+    Ok(plan.zip(gate).map(|((plan, _), (gate, _))| (plan, gate.chunks)))
+}
+
+fn of_chunk(plan: &RunPlan, result: &ChunkResult, changes: &[Change]) -> Result<Vec<DeadLetter>, Failure> {
+    let rejected = result.outcomes.iter().enumerate().filter_map(|(n, outcome)| {
+        let reason = reason(outcome.as_ref()?, result.repeat(plan, n))?;
+        Some(letter(plan, result, changes, n, reason))
+    });
+    rejected.collect()
 }
 
 /// Why a row becomes a dead letter; `None` if it does not.
@@ -104,6 +133,7 @@ fn letter(
         operation,
         fields,
         stage,
+        fingerprint: fingerprint(stage, &code, field.as_deref(), &message),
         code,
         message,
         field,

@@ -7,9 +7,13 @@ mod append;
 mod chunk;
 mod dead_letters;
 mod identities;
+mod runs;
 mod snapshot;
 
 pub use chunk::{ChunkResult, load as load_chunk};
-pub use dead_letters::write as write_dead_letters;
+pub use dead_letters::{
+    known as known_dead_letters, uncommitted as uncommitted_chunks, write as write_dead_letters,
+};
 pub use identities::load as load_identities;
+pub use runs::{list as list_runs, look as look_at_run};
 pub use snapshot::{Committed, Ports, commit, load_current, tally};

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use penstock_model::contract::RunRef;
+use penstock_model::dead_letter::DeadLetter;
 use penstock_model::definition::Mode;
 use penstock_model::port::{Clock, Condition, ETag, Objects, Random};
-use penstock_model::report::{Counts, RejectionCount};
+use penstock_model::report::{Counts, RejectionCount, Rejections};
 use penstock_model::run_plan::{DiffMode, GateDecision, RunPlan, partition_of};
 use penstock_model::settle::settle;
 use penstock_model::snapshot::{
@@ -38,7 +39,7 @@ pub struct Ports<'a> {
 pub struct Committed {
     /// Rows, with what became of them.
     pub counts: Counts,
-    /// Dead letters by code and field, most frequent first.
+    /// Dead letters by what they complain of, most frequent first.
     pub rejections: Vec<RejectionCount>,
     /// Overlay entries (or rows of an append) that the next run sends again.
     pub pending: u64,
@@ -151,7 +152,7 @@ async fn gather(
     committed: &mut Committed,
 ) -> Result<Gathered, Failure> {
     let mut gathered = Gathered::default();
-    let mut tally = dead_letters::Tally::new();
+    let mut rejections = Rejections::default();
     let mut chunks = stream::iter(gate.chunks.clone())
         .map(|listed| settle_chunk(state, plan, listed))
         .buffered(CHUNKS_AT_ONCE);
@@ -159,22 +160,18 @@ async fn gather(
         for outcome in settled.result.outcomes.iter().flatten() {
             committed.counts.add(outcome);
         }
-        for count in settled.rejections {
-            *tally.entry((count.code, count.field)).or_default() += count.rows;
-        }
+        settled.letters.iter().for_each(|letter| rejections.add(letter));
         gathered.unsettled.extend(append::unsettled(&settled.result));
         gathered.overlay.extend(settled.overlay);
         gathered.identities.extend(settled.identities);
     }
-    committed.rejections =
-        tally.into_iter().map(|((code, field), rows)| RejectionCount { code, field, rows }).collect();
-    committed.rejections.sort_by_key(|count| std::cmp::Reverse(count.rows));
+    committed.rejections = rejections.counts();
     Ok(gathered)
 }
 
 struct SettledChunk {
     result: ChunkResult,
-    rejections: Vec<RejectionCount>,
+    letters: Vec<DeadLetter>,
     overlay: Vec<OverlayEntry>,
     identities: Vec<Identity>,
 }
@@ -186,26 +183,30 @@ async fn settle_chunk(
 ) -> Result<SettledChunk, Failure> {
     let result = chunk::load(state, plan, listed).await?;
     if result.is_settled() && !plan.remember {
-        return Ok(SettledChunk {
-            result,
-            rejections: Vec::new(),
-            overlay: Vec::new(),
-            identities: Vec::new(),
-        });
+        return Ok(SettledChunk { result, letters: Vec::new(), overlay: Vec::new(), identities: Vec::new() });
     }
     let changes = result.changes(state, plan).await?;
-    let rejections = dead_letters::write(state, plan, &result, &changes).await?;
+    let letters = dead_letters::write(state, plan, &result, &changes).await?;
+    let letter_of: BTreeMap<u32, &DeadLetter> = letters.iter().map(|letter| (letter.n, letter)).collect();
     let overlay = changes
         .iter()
         .zip(&result.outcomes)
         .enumerate()
         .filter_map(|(n, (change, outcome))| {
             let repeat = result.repeat(plan, n);
-            settle(change, outcome.as_ref(), result.reached, repeat, plan.mapping_hash, &plan.run.run)
+            let entry =
+                settle(change, outcome.as_ref(), result.reached, repeat, plan.mapping_hash, &plan.run.run)?;
+            let letter = u32::try_from(n).ok().and_then(|n| letter_of.get(&n));
+            // A replay takes up what its dead letter says, also where only the answer was lost.
+            Some(OverlayEntry {
+                code: letter.map(|letter| letter.code.clone()).or(entry.code),
+                fingerprint: letter.map(|letter| letter.fingerprint()),
+                ..entry
+            })
         })
         .collect();
     let identities = if plan.remember { identities::from_chunk(plan, &result, &changes) } else { Vec::new() };
-    Ok(SettledChunk { result, rejections, overlay, identities })
+    Ok(SettledChunk { result, letters, overlay, identities })
 }
 
 async fn write_manifest(

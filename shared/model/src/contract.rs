@@ -107,6 +107,9 @@ pub struct Replay {
     /// Only those with this code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// Only those with this error fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 /// A guard's name, as users write it.

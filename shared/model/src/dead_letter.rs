@@ -4,10 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::complaint::fingerprint;
 use crate::operation::OperationKind;
 
 /// Where a row was rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Its key is null or not unique.
@@ -47,8 +48,24 @@ pub struct DeadLetter {
     /// The field at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// What it complains of, whatever the values: the [error fingerprint](crate::complaint::fingerprint). Builds before
+    /// it left it out; [`DeadLetter::fingerprint`] is the same for both.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub fingerprint: String,
     /// How many attempts at the chunk there were.
     pub attempts: u32,
+}
+
+impl DeadLetter {
+    /// The error fingerprint, also of a letter that was written without it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        if self.fingerprint.is_empty() {
+            fingerprint(self.stage, &self.code, self.field.as_deref(), &self.message)
+        } else {
+            self.fingerprint.clone()
+        }
+    }
 }
 
 impl std::fmt::Debug for DeadLetter {

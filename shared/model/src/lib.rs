@@ -5,6 +5,7 @@
 //! `Context` is built.
 
 pub mod change;
+pub mod complaint;
 pub mod connector;
 pub mod contract;
 pub mod dead_letter;

@@ -125,6 +125,20 @@ pub trait Objects: Send + Sync + Debug {
     /// Every object whose key begins with `prefix`, in order of keys.
     fn list<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<ObjectMeta>, ObjectError>>;
 
+    /// The names of folders below `prefix`, which ends with a slash: what stands between it and the next slash in the
+    /// keys of objects. In order, each once; a folder whose objects have all been removed may be among them.
+    /// Costs what the folders cost and not what lies in them, where the store can tell.
+    fn folders<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<String>, ObjectError>> {
+        Box::pin(async move {
+            let mut names = std::collections::BTreeSet::new();
+            for object in self.list(prefix).await? {
+                let below = object.key.strip_prefix(prefix).and_then(|rest| rest.split_once('/'));
+                names.extend(below.map(|(name, _)| name.to_owned()));
+            }
+            Ok(names.into_iter().collect())
+        })
+    }
+
     /// Removes an object; nothing happens if there is none.
     fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), ObjectError>>;
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dead_letter::{DeadLetter, Stage};
+use crate::failure::FailureName;
 use crate::outcome::Outcome;
 use crate::time::Timestamp;
 
@@ -79,16 +81,63 @@ impl std::ops::AddAssign for ApiUsage {
     }
 }
 
-/// Dead letters of one kind.
+/// Dead letters that say the same. Never holds a message: that may hold values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectionCount {
+    /// What they complain of: the [error fingerprint](crate::complaint::fingerprint). Empty for the rest (see
+    /// [`Rejections::counts`]), and in reports of earlier builds.
+    #[serde(default)]
+    pub fingerprint: String,
+    /// Where they were rejected; none for the rest.
+    #[serde(default)]
+    pub stage: Option<Stage>,
     /// The code.
     pub code: String,
     /// The field at fault, where known.
     pub field: Option<String>,
     /// How many.
     pub rows: u64,
+}
+
+/// Counts dead letters by what they complain of.
+#[derive(Debug, Clone, Default)]
+pub struct Rejections(BTreeMap<(Stage, String, Option<String>, String), u64>);
+
+impl Rejections {
+    /// So many groups are told apart; a report must stay small whatever a destination says.
+    pub const MOST_GROUPS: usize = 50;
+    /// The code under which the rest is summed.
+    pub const REST: &'static str = "other";
+
+    /// Adds one dead letter.
+    pub fn add(&mut self, letter: &DeadLetter) {
+        let group = (letter.stage, letter.code.clone(), letter.field.clone(), letter.fingerprint());
+        *self.0.entry(group).or_default() += 1;
+    }
+
+    /// The [`Rejections::MOST_GROUPS`] most frequent groups, most frequent first, and then the rest as one of code
+    /// [`Rejections::REST`], without stage and fingerprint.
+    #[must_use]
+    pub fn counts(self) -> Vec<RejectionCount> {
+        let group = |((stage, code, field, fingerprint), rows)| RejectionCount {
+            fingerprint,
+            stage: Some(stage),
+            code,
+            field,
+            rows,
+        };
+        let mut counts: Vec<_> = self.0.into_iter().map(group).collect();
+        // A stable sort: groups of the same size keep the order of their names.
+        counts.sort_by_key(|count| std::cmp::Reverse(count.rows));
+        let rest = counts.split_off(counts.len().min(Self::MOST_GROUPS));
+        if !rest.is_empty() {
+            let rows = rest.iter().map(|count| count.rows).sum();
+            let (fingerprint, code) = (String::new(), Self::REST.to_owned());
+            counts.push(RejectionCount { fingerprint, stage: None, code, field: None, rows });
+        }
+        counts
+    }
 }
 
 /// The report of a run, as `runs/SYNC/RUN/report.json`. Holds no row value.
@@ -113,7 +162,7 @@ pub struct RunReport {
     pub counts: Counts,
     /// Calls.
     pub api: ApiUsage,
-    /// Dead letters by code and field, most frequent first.
+    /// Dead letters by what they complain of, most frequent first; see [`Rejections::counts`].
     pub rejections: Vec<RejectionCount>,
     /// Overlay entries that the next run sends again.
     pub pending: u64,
@@ -123,9 +172,138 @@ pub struct RunReport {
     pub unload: String,
     /// Runs that had died and were folded into this one.
     pub folded: Vec<String>,
+    /// The run that committed what this one, which had died, achieved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folded_into: Option<String>,
+}
+
+/// How a run stands, as far as its objects say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStanding {
+    /// It runs; only the platform can tell.
+    Running,
+    /// It has no report: it runs, or it has failed and no later run has folded it yet.
+    Unfinished,
+    /// Everything was accepted.
+    Succeeded,
+    /// Some rows were rejected, no more than the sync tolerates.
+    SucceededWithRejections,
+    /// There was nothing new.
+    NothingToDo,
+    /// It failed.
+    Failed,
+    /// It failed, and a later run committed what it achieved.
+    Folded,
+}
+
+/// One line of a sync's list of runs. Holds no row value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunSummary {
+    /// The run.
+    pub run: String,
+    /// How it stands.
+    pub status: RunStanding,
+    /// The failure's name, where it failed and that is known.
+    pub failure: Option<String>,
+    /// The run that it was folded into.
+    pub folded_into: Option<String>,
+    /// Whether nothing was sent on purpose.
+    pub dry_run: bool,
+    /// When it started, where it came so far as to say.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Rows; for an unfinished run what its receipts say by now.
+    pub counts: Counts,
+    /// Rows that are sent again: by the next run, or for an unfinished run by a redrive.
+    pub pending: u64,
+    /// Calls.
+    pub api: ApiUsage,
+}
+
+impl From<RunReport> for RunSummary {
+    fn from(report: RunReport) -> Self {
+        let status = match (report.status, &report.folded_into) {
+            (RunStatus::Succeeded, _) => RunStanding::Succeeded,
+            (RunStatus::SucceededWithRejections, _) => RunStanding::SucceededWithRejections,
+            (RunStatus::NothingToDo, _) => RunStanding::NothingToDo,
+            (RunStatus::Failed, None) => RunStanding::Failed,
+            (RunStatus::Failed, Some(_)) => RunStanding::Folded,
+        };
+        // Finish reports but one failure; the reports of others are written by who folds them.
+        let failure = (status == RunStanding::Failed).then(|| FailureName::RejectedTooMany.to_string());
+        Self {
+            run: report.run,
+            status,
+            failure,
+            folded_into: report.folded_into,
+            dry_run: report.dry_run,
+            started_at: Some(report.started_at),
+            ended_at: Some(report.ended_at),
+            counts: report.counts,
+            pending: report.pending,
+            api: report.api,
+        }
+    }
 }
 
 impl RunReport {
     /// The format version that this build writes.
     pub const VERSION: u32 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn letter(code: &str, message: &str) -> DeadLetter {
+        let letter = json!({
+            "version": 1, "run": "r", "chunk": 0, "n": 0, "key": {}, "stage": "push", "code": code,
+            "message": message, "attempts": 1
+        });
+        serde_json::from_str(&letter.to_string()).unwrap()
+    }
+
+    #[test]
+    fn the_most_frequent_complaints_are_told_apart_and_the_rest_is_summed() {
+        let mut rejections = Rejections::default();
+        for (n, word) in ('a'..='z').flat_map(|a| ['x', 'y', 'z'].map(|b| format!("{a}{b}"))).enumerate() {
+            for row in 0..=n {
+                rejections.add(&letter("BAD", &format!("{word} of row {row}")));
+            }
+        }
+        let counts = rejections.counts();
+        let rows: Vec<u64> = counts.iter().map(|count| count.rows).collect();
+        // 78 complaints of 1 to 78 rows.
+        let expected: Vec<u64> = (29..=78).rev().chain([(1..=28).sum()]).collect();
+        assert_eq!(rows, expected);
+        let rest = counts.last().unwrap();
+        assert_eq!((rest.code.as_str(), rest.stage, rest.fingerprint.as_str()), ("other", None, ""));
+    }
+
+    #[test]
+    fn what_earlier_builds_wrote_can_be_read() {
+        let count: RejectionCount =
+            serde_json::from_value(json!({ "code": "BAD", "field": null, "rows": 3 })).unwrap();
+        assert_eq!((count.stage, count.fingerprint.as_str()), (None, ""));
+        let without = letter("BAD", "row 7 is bad");
+        let with = DeadLetter { fingerprint: without.fingerprint(), ..letter("BAD", "row 8 is bad") };
+        assert_eq!(without.fingerprint(), with.fingerprint());
+        assert_eq!(with.fingerprint(), letter("BAD", "row 8 is bad").fingerprint());
+        let replay: crate::contract::Replay = serde_json::from_value(json!({ "code": "BAD" })).unwrap();
+        assert_eq!(replay.fingerprint, None);
+        let mode: crate::run_plan::DiffMode =
+            serde_json::from_value(json!({ "replay": { "run": null, "code": "BAD" } })).unwrap();
+        assert!(matches!(mode, crate::run_plan::DiffMode::Replay { fingerprint: None, .. }));
+        let entry: crate::snapshot::OverlayEntry = serde_json::from_value(json!({
+            "key": crate::Key::of(&[crate::key::KeyValue::Int(7)]), "accepted": null, "maybe_present": false,
+            "intended": { "send": { "row_hash": 1 } }, "disposition": "rejected", "mapping_hash": 1, "run": "r"
+        }))
+        .unwrap();
+        assert_eq!(entry.fingerprint, None);
+    }
 }

@@ -98,6 +98,9 @@ pub enum DiffMode {
         run: Option<String>,
         /// Only those rejected under this code.
         code: Option<String>,
+        /// Only those rejected with this error fingerprint.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fingerprint: Option<String>,
     },
 }
 

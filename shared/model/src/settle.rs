@@ -24,7 +24,8 @@ pub enum Repeat {
 
 /// The overlay entry that a change leaves behind; `None` if snapshot and destination agree on the key.
 ///
-/// `outcome` is the merged outcome of all attempts, or what transform decided; `None` if there is no witness.
+/// `outcome` is the merged outcome of all attempts, or what transform decided; `None` if there is no witness. The
+/// entry's error fingerprint is left to whoever knows the dead letter.
 #[must_use]
 pub fn settle(
     change: &Change,
@@ -50,6 +51,7 @@ pub fn settle(
             mapping_hash,
             run: run.to_owned(),
             code: code.map(str::to_owned),
+            fingerprint: None,
         })
     };
     let in_doubt = Previous { accepted: None, maybe_present: true };

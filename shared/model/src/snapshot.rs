@@ -199,6 +199,9 @@ pub struct OverlayEntry {
     /// The code under which it was rejected, for replay by code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// The error fingerprint of its dead letter, for replay by fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 impl OverlayEntry {

@@ -117,6 +117,13 @@ impl Objects for FolderObjects {
         }))
     }
 
+    fn folders<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<String>, ObjectError>> {
+        Box::pin(self.blocking(prefix, "listed", |root, prefix| {
+            version::check_key(prefix.trim_end_matches('/'), "listed")?;
+            root.folders(prefix).map_err(|error| unavailable(prefix, "listed", error))
+        }))
+    }
+
     fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), ObjectError>> {
         Box::pin(self.blocking(key, "deleted", |root, key| {
             let file = root.file(key, "deleted")?;
@@ -194,6 +201,24 @@ impl Root {
         let file = File::options().create(true).truncate(false).write(true).open(path)?;
         file.lock()?;
         Ok(file)
+    }
+
+    fn folders(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let entries = match std::fs::read_dir(self.path.join(prefix)) {
+            Ok(entries) => entries,
+            Err(error) if is_absence(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with(OWN) && entry.path().is_dir() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     fn list(&self, prefix: &str) -> io::Result<Vec<ObjectMeta>> {

@@ -123,6 +123,22 @@ impl S3Objects {
         }
         Ok(found)
     }
+
+    async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {
+        let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).delimiter("/");
+        let mut pages = list.into_paginator().send();
+        let mut names = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| unavailable(prefix, "listed", AwsError::of(&error)))?;
+            names.extend(page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| {
+                let folder = folder.prefix?;
+                Some(folder.strip_prefix(prefix)?.trim_end_matches('/').to_owned())
+            }));
+        }
+        // S3 goes by what follows the name too: a dot comes before a slash.
+        names.sort_unstable();
+        Ok(names)
+    }
 }
 
 impl Objects for S3Objects {
@@ -186,6 +202,10 @@ impl Objects for S3Objects {
 
     fn list<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<ObjectMeta>, ObjectError>> {
         Box::pin(self.list_all(prefix))
+    }
+
+    fn folders<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<String>, ObjectError>> {
+        Box::pin(self.list_folders(prefix))
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), ObjectError>> {

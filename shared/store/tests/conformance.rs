@@ -220,6 +220,9 @@ async fn lists_by_prefix_in_order(store: Store) {
             listed.iter().map(|object| object.key[store.prefix.len()..].to_owned()).collect();
         assert_eq!(listed, expected, "{prefix}");
     }
+    for (prefix, expected) in [("a/", &["b", "b.d"][..]), ("a/b/", &["1"]), ("nowhere/", &[])] {
+        assert_eq!(objects.folders(&store.key(prefix)).await.unwrap(), expected, "{prefix}");
+    }
 }
 
 async fn lists_more_than_one_page(store: Store) {

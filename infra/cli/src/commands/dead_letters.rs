@@ -1,47 +1,90 @@
 //! `penstock dead-letters`.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
 use penstock_model::dead_letter::DeadLetter;
-use penstock_model::layout;
 use penstock_model::port::Objects;
-use penstock_store::{FolderObjects, lines, storage_failure};
+use penstock_store::FolderObjects;
 
 use crate::args;
+use crate::complaints::{Complaint, Complaints, Selection, each, stage};
 use crate::definitions::Project;
+use crate::show::table;
 
-/// Lists the dead letters of a sync, newest run last.
+/// Lists the dead letters of a sync: grouped by what they complain of, or as JSON lines, the newest run last.
 ///
 /// # Errors
 /// If the state can't be read, or the file holds no sync.
 pub async fn list(args: args::DeadLetters) -> anyhow::Result<ExitCode> {
-    let mut project = Project::default();
-    project.read(&args.target.sync);
-    let Some(sync) = project.syncs.keys().next() else {
-        anyhow::bail!("{}", super::listed(&project.mistakes));
-    };
-    let state = FolderObjects::new(&std::path::absolute(&args.target.state)?);
-    let letters = read(&state, sync, args.run.as_deref()).await?;
+    let sync = sync_name(&args.target.sync)?;
+    let state = FolderObjects::new(std::path::absolute(&args.target.state)?);
+    let selection = Selection { code: args.code, fingerprint: args.fingerprint };
     if args.json {
-        for letter in &letters {
-            println!("{}", serde_json::to_string(letter)?);
+        let mut lines = Vec::new();
+        each(&state, &sync, args.run.as_deref(), &selection, |letter| {
+            lines.push(serde_json::to_string(&with_fingerprint(letter)));
+        })
+        .await?;
+        for line in lines {
+            println!("{}", line?);
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut kinds: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    for letter in &letters {
-        let field = letter.field.as_deref().map_or(String::new(), |field| format!("{field}: "));
-        println!("{}  {}  {}  {field}{}", letter.run, letter.key, letter.code, letter.message);
-        *kinds.entry((&letter.run, &letter.code)).or_default() += 1;
-    }
-    if letters.is_empty() {
+    let complaints = Complaints::read(&state, &sync, args.run.as_deref(), &selection).await?.by_frequency();
+    if complaints.is_empty() {
         println!("there are no dead letters");
-    }
-    for ((run, code), rows) in kinds {
-        println!("{rows} × {code} in run {run}");
+    } else {
+        print!("{}", shown(&complaints));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Letters of earlier builds get theirs, so that programs need not tell them apart.
+fn with_fingerprint(letter: DeadLetter) -> DeadLetter {
+    DeadLetter { fingerprint: letter.fingerprint(), ..letter }
+}
+
+fn shown(complaints: &[Complaint]) -> String {
+    let head = ["fingerprint", "rows", "stage", "code", "field", "newest run"].map(str::to_owned);
+    let rows: Vec<[String; 6]> = complaints.iter().map(row).collect();
+    let lines = table(&head, &rows);
+    let mut text = String::new();
+    for (n, line) in lines.into_iter().enumerate() {
+        text.push_str(&line);
+        text.push('\n');
+        let Some(complaint) = n.checked_sub(1).and_then(|n| complaints.get(n)) else { continue };
+        let mut keys: Vec<String> = complaint.keys.iter().map(ToString::to_string).collect();
+        if complaint.rows > complaint.keys.len() as u64 {
+            keys.push("…".to_owned());
+        }
+        text.push_str(&format!("    {}\n    {}\n", complaint.message, keys.join(", ")));
+    }
+    text
+}
+
+fn row(complaint: &Complaint) -> [String; 6] {
+    [
+        complaint.fingerprint.clone(),
+        complaint.rows.to_string(),
+        stage(complaint.stage).to_owned(),
+        complaint.code.clone(),
+        complaint.field.clone().unwrap_or_default(),
+        complaint.run.clone(),
+    ]
+}
+
+/// The name of the one sync in a file.
+///
+/// # Errors
+/// If it holds none.
+pub(super) fn sync_name(file: &Path) -> anyhow::Result<String> {
+    let mut project = Project::default();
+    project.read(file);
+    match project.syncs.keys().next() {
+        Some(sync) => Ok(sync.clone()),
+        None => anyhow::bail!("{}", super::listed(&project.mistakes)),
+    }
 }
 
 /// Reads the dead letters of a sync, of one run or of all.
@@ -53,15 +96,7 @@ pub async fn read(
     sync: &str,
     run: Option<&str>,
 ) -> Result<Vec<DeadLetter>, penstock_model::Failure> {
-    let mut prefix = layout::SyncKeys { sync }.dead_letters();
-    if let Some(run) = run {
-        prefix.push_str(run);
-        prefix.push('/');
-    }
     let mut letters = Vec::new();
-    for object in state.list(&prefix).await.map_err(storage_failure)? {
-        let found: Option<Vec<DeadLetter>> = lines::read_lines(state, &object.key).await?;
-        letters.extend(found.unwrap_or_default());
-    }
+    each(state, sync, run, &Selection::default(), |letter| letters.push(letter)).await?;
     Ok(letters)
 }

@@ -4,7 +4,9 @@ pub mod check;
 pub mod dead_letters;
 pub mod demo;
 pub mod preview;
+pub mod redrive;
 pub mod run;
+pub mod runs;
 pub mod schema;
 pub mod twin;
 
@@ -33,7 +35,9 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::check_files(args).await,
         Command::Preview(args) => preview::preview(args).await,
         Command::DeadLetters(args) => dead_letters::list(args).await,
+        Command::Redrive(args) => redrive::redrive(args).await,
         Command::Replay(args) => run::replay(args).await,
+        Command::Runs(args) => runs::list(args).await,
         Command::Twin(args) => twin::serve(args).await,
         Command::Schema(args) => schema::print(&args),
     }

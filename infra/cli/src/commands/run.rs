@@ -1,5 +1,6 @@
 //! `penstock run` and `penstock replay`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use penstock_model::FailureName;
@@ -32,7 +33,7 @@ pub async fn run(args: args::Run) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// If the state folder can't be used.
 pub async fn replay(args: args::Replay) -> anyhow::Result<ExitCode> {
-    let replay = Replay { run: args.run, code: args.code };
+    let replay = Replay { run: args.run, code: args.code, fingerprint: args.fingerprint };
     let options = RunOptions { replay: Some(replay), unload: args.unload, ..RunOptions::default() };
     execute(args.target, options, args.json).await
 }
@@ -42,17 +43,32 @@ async fn execute(target: args::Target, options: RunOptions, json: bool) -> anyho
         Ok(finished) => finished.result,
         Err(result) => result,
     };
-    if json {
-        println!("{}", serde_json::to_string(&result)?);
+    end(&Told { sync: &target.sync, state: &target.state, json }, &result)
+}
+
+/// Whom a result is told, and of what.
+pub(super) struct Told<'a> {
+    /// The sync's file, as the user named it.
+    pub(super) sync: &'a Path,
+    /// The state folder.
+    pub(super) state: &'a Path,
+    /// Whether a program reads it.
+    pub(super) json: bool,
+}
+
+/// Tells the result with the commands that lead on, and gives the exit code.
+pub(super) fn end(told: &Told<'_>, result: &RunResult) -> anyhow::Result<ExitCode> {
+    if told.json {
+        println!("{}", serde_json::to_string(result)?);
     } else {
         print!("{}", result.plain());
+        let rest =
+            format!("{} --state {} --run {}", told.sync.display(), told.state.display(), result.run_id);
         if result.counts.rejected > 0 {
-            println!(
-                "  rejected    penstock dead-letters {} --state {} --run {}",
-                target.sync.display(),
-                target.state.display(),
-                result.run_id
-            );
+            println!("  see them    penstock dead-letters {rest}");
+        }
+        if result.redrivable {
+            println!("  mend it     then go on with what was not accepted: penstock redrive {rest}");
         }
     }
     Ok(if result.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

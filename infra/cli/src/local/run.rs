@@ -5,12 +5,15 @@ use std::sync::Arc;
 use penstock_model::contract::{RunOptions, StartRequest};
 use penstock_model::report::{ApiUsage, RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
-use penstock_model::{Failure, FailureName, layout};
+use penstock_model::{Failure, FailureName, Timestamp, layout};
 use penstock_store::json::get_json;
 
 use super::executions::LocalExecutions;
+use super::keeper::Keeper;
+use super::redrive::{Redrivable, helps};
 use super::tasks::{Functions, Platform};
-use crate::engine::{Engine, Observer, StateFailure, StateMachine, Status};
+use crate::complaints::{Complaints, Selection};
+use crate::engine::{Engine, Observer, Progress, StateFailure, StateMachine, Status};
 use crate::show::{FailureShown, RunResult};
 
 /// The state machine, as it is deployed.
@@ -50,15 +53,10 @@ pub async fn run(
     let clock = platform.parts.clock.clone();
     let began = clock.now();
     let run_id = run_id(began, platform.parts.random.next());
-    let machine = StateMachine::parse(STATE_MACHINE).map_err(|error| {
-        Failure::because(FailureName::InvariantBroken, "the state machine can't be read", error)
-    })?;
+    let engine = engine(platform)?;
     let _running = executions.begin(&run_id).map_err(|error| {
         Failure::because(FailureName::StorageUnavailable, "the state folder can't be written", error)
     })?;
-    let functions = Arc::new(Functions::new(platform));
-    let engine =
-        Engine::new(machine, functions.clone(), functions, clock.clone(), platform.parts.random.clone());
     let request = StartRequest {
         sync: start.sync.clone(),
         environment: start.environment,
@@ -68,29 +66,78 @@ pub async fn run(
     let input = serde_json::to_value(&request).map_err(|error| {
         Failure::because(FailureName::InvariantBroken, "a start request is not JSON", error)
     })?;
-    let progress = engine
-        .start(crate::engine::Start { id: run_id.clone(), name: run_id.clone(), input }, observer)
-        .await;
-    let failure = match &progress.status {
-        Status::Succeeded { .. } => None,
+    let keeper = Keeper::new(executions, clock, observer);
+    let start_engine = crate::engine::Start { id: run_id.clone(), name: run_id, input };
+    let progress = engine.start(start_engine, &keeper).await;
+    finished(platform, &start.sync, &progress, began).await
+}
+
+/// Carries a run on where it stopped, with the same input, to its end.
+///
+/// # Errors
+/// As [`run`].
+pub async fn redrive(
+    platform: &Platform,
+    executions: &LocalExecutions,
+    sync: &str,
+    redrivable: Redrivable,
+    observer: &dyn Observer,
+) -> Result<Finished, Failure> {
+    let clock = platform.parts.clock.clone();
+    let began = clock.now();
+    let Redrivable { progress, running, .. } = redrivable;
+    let keeper = Keeper::new(executions, clock, observer);
+    let redriven = engine(platform)?.redrive(progress, &keeper).await;
+    let progress = redriven.map_err(|error| {
+        Failure::because(FailureName::ContractMismatch, "the run can't be taken up; start a new one", error)
+    })?;
+    let finished = finished(platform, sync, &progress, began).await;
+    drop(running);
+    finished
+}
+
+fn engine(platform: &Platform) -> Result<Engine, Failure> {
+    let machine = StateMachine::parse(STATE_MACHINE).map_err(|error| {
+        Failure::because(FailureName::InvariantBroken, "the state machine can't be read", error)
+    })?;
+    let functions = Arc::new(Functions::new(platform));
+    let parts = &platform.parts;
+    Ok(Engine::new(machine, functions.clone(), functions, parts.clock.clone(), parts.random.clone()))
+}
+
+/// How an execution that has ended failed; `None` if it succeeded, or if it is under way.
+#[must_use]
+pub fn failure(progress: &Progress) -> Option<FailureShown> {
+    match &progress.status {
+        Status::Succeeded { .. } | Status::Running => None,
         Status::Failed(failure) => Some(shown(progress.root_failure().unwrap_or(failure))),
         Status::TimedOut => Some(FailureShown {
             name: "States.Timeout".to_owned(),
             message: "the run took longer than the state machine allows".to_owned(),
         }),
-        Status::Running => Some(FailureShown {
-            name: FailureName::InvariantBroken.to_string(),
-            message: "the engine stopped before the run ended".to_owned(),
-        }),
-    };
-    let duration_ms = u64::try_from(began.until(clock.now()).as_millis()).unwrap_or(u64::MAX);
-    let keys = layout::RunKeys { sync: &start.sync, run: &run_id };
-    let report =
-        get_json::<RunReport>(platform.state.as_ref(), &keys.report()).await?.map(|(report, _)| report);
-    let result = match &report {
+    }
+}
+
+/// What to tell of an execution that has ended.
+async fn finished(
+    platform: &Platform,
+    sync: &str,
+    progress: &Progress,
+    began: Timestamp,
+) -> Result<Finished, Failure> {
+    let state = platform.state.as_ref();
+    let failure = failure(progress);
+    let duration_ms = u64::try_from(began.until(platform.parts.clock.now()).as_millis()).unwrap_or(u64::MAX);
+    let keys = layout::RunKeys { sync, run: &progress.execution.name };
+    let report = get_json::<RunReport>(state, &keys.report()).await?.map(|(report, _)| report);
+    let mut result = match &report {
         Some(report) => RunResult::of(report, failure, duration_ms),
         None => unreported(platform, &keys, failure, duration_ms).await?,
     };
+    if result.counts.rejected > 0 {
+        let complaints = Complaints::read(state, sync, Some(keys.run), &Selection::default()).await?;
+        result.rejections = complaints.first(RunResult::MOST_REJECTIONS);
+    }
     Ok(Finished { result, report })
 }
 
@@ -107,10 +154,13 @@ async fn unreported(
         None => penstock_model::report::Counts::default(),
     };
     let api: ApiUsage = penstock_store::usage::total(state, keys).await?;
+    let redrivable = failure.as_ref().is_some_and(|failure| helps(&failure.name));
     Ok(RunResult {
         status: RunStatus::Failed,
         run_id: keys.run.to_owned(),
         failure,
+        redrivable,
+        rejections: Vec::new(),
         counts,
         api,
         duration_ms,
@@ -129,7 +179,7 @@ fn shown(failure: &StateFailure) -> FailureShown {
 }
 
 /// A name that sorts by time: `20261122T190211-4f2ac1d0`.
-fn run_id(now: penstock_model::Timestamp, random: u64) -> String {
+fn run_id(now: Timestamp, random: u64) -> String {
     let time: String =
         now.rfc3339().chars().take_while(|c| *c != '.' && *c != 'Z').filter(|c| !"-:".contains(*c)).collect();
     format!("{time}-{:08x}", random & 0xffff_ffff)
@@ -141,9 +191,6 @@ mod tests {
 
     #[test]
     fn run_ids_sort_by_time() {
-        assert_eq!(
-            run_id(penstock_model::Timestamp(1_795_374_131_250), 0x4f2a_c1d0),
-            "20261122T190211-4f2ac1d0"
-        );
+        assert_eq!(run_id(Timestamp(1_795_374_131_250), 0x4f2a_c1d0), "20261122T190211-4f2ac1d0");
     }
 }

@@ -83,6 +83,20 @@ impl Project {
         command
     }
 
+    /// A command with `--json` on the sync, and its one object or array.
+    pub(crate) fn ask(&self, command: &str, more: &[&str]) -> Value {
+        let args: Vec<&str> =
+            [command, "syncs/customers.yaml", "--json"].into_iter().chain(more.iter().copied()).collect();
+        json(&self.penstock(&args))
+    }
+
+    /// What a command on the sync says to a person.
+    pub(crate) fn tell(&self, command: &str, more: &[&str]) -> String {
+        let args: Vec<&str> =
+            [command, "syncs/customers.yaml"].into_iter().chain(more.iter().copied()).collect();
+        String::from_utf8(self.penstock(&args).stdout).unwrap()
+    }
+
     /// `penstock run --json` of the sync, and its one object.
     pub(crate) fn run(&self, more: &[&str]) -> Value {
         let args: Vec<&str> =
@@ -96,6 +110,17 @@ impl Project {
         assert_eq!(output.status.success(), is_success, "exit code and status differ: {result}");
         result
     }
+}
+
+/// Asks again until the answer is there, a minute at most.
+pub(crate) async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..1_200 {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("nothing has happened for a minute");
 }
 
 /// The one JSON object that a command printed.

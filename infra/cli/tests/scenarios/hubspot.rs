@@ -5,7 +5,7 @@ use penstock_twins::{HubSpotTwin, RunningTwin};
 
 use crate::harness::{Customer, Project, counts, customers};
 
-async fn hubspot_project() -> (Project, RunningTwin<HubSpotTwin>) {
+pub(crate) async fn hubspot_project() -> (Project, RunningTwin<HubSpotTwin>) {
     let project = Project::new();
     let running = RunningTwin::start(twin::hubspot("pat-test"), 0).await.unwrap();
     project.write(

@@ -9,11 +9,14 @@
 )]
 
 mod append;
+mod complaints;
 mod crash;
 mod definitions;
 mod guards;
 mod harness;
 mod hubspot;
 mod postgres;
+mod redrive;
 mod rejections;
+mod runs;
 mod unloads;

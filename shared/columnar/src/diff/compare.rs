@@ -157,7 +157,9 @@ impl<'a> Differ<'a, '_> {
         match self.rules.mode {
             DiffMode::Baseline => Verdict::InStep,
             DiffMode::Full => Verdict::Told,
-            DiffMode::Replay { run, code } => replayed(known, run.as_deref(), code.as_deref()),
+            DiffMode::Replay { run, code, fingerprint } => {
+                replayed(known, run.as_deref(), code.as_deref(), fingerprint.as_deref())
+            }
             DiffMode::Changes => {
                 let in_step = Previous { accepted: Some(compare), maybe_present: false };
                 let same = Intended::Send { row_hash: compare };
@@ -176,7 +178,9 @@ impl<'a> Differ<'a, '_> {
         let verdict = match self.rules.mode {
             DiffMode::Baseline => Verdict::InStep,
             DiffMode::Full => Verdict::Told,
-            DiffMode::Replay { run, code } => replayed(&known, run.as_deref(), code.as_deref()),
+            DiffMode::Replay { run, code, fingerprint } => {
+                replayed(&known, run.as_deref(), code.as_deref(), fingerprint.as_deref())
+            }
             DiffMode::Changes => {
                 let stays = |entry: &OverlayEntry| entry.intended == Intended::Remove && self.rests(entry);
                 if known.overlay.is_some_and(stays) { Verdict::Stays } else { Verdict::Told }
@@ -250,8 +254,9 @@ impl<'a> Differ<'a, '_> {
     }
 }
 
-/// Whether a replay takes the key up: it was rejected, by this run and under this code where they are named.
-fn replayed(known: &Known<'_>, run: Option<&str>, code: Option<&str>) -> Verdict {
+/// Whether a replay takes the key up: it was rejected, by this run, under this code and with this fingerprint where they
+/// are named.
+fn replayed(known: &Known<'_>, run: Option<&str>, code: Option<&str>, fingerprint: Option<&str>) -> Verdict {
     let is_meant = |entry: &OverlayEntry| {
         let is_rejected = match entry.disposition {
             Disposition::Pending => false,
@@ -260,6 +265,7 @@ fn replayed(known: &Known<'_>, run: Option<&str>, code: Option<&str>) -> Verdict
         is_rejected
             && run.is_none_or(|run| entry.run == run)
             && code.is_none_or(|code| entry.code.as_deref() == Some(code))
+            && fingerprint.is_none_or(|wanted| entry.fingerprint.as_deref() == Some(wanted))
     };
     if known.overlay.is_some_and(is_meant) { Verdict::Told } else { Verdict::Stays }
 }

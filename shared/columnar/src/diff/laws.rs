@@ -192,8 +192,8 @@ fn round() -> impl Strategy<Value = Round> {
     let mode = prop_oneof![
         6 => Just(DiffMode::Changes),
         1 => Just(DiffMode::Full),
-        1 => Just(DiffMode::Replay { run: None, code: None }),
-        1 => Just(DiffMode::Replay { run: None, code: Some("BAD".into()) }),
+        1 => Just(DiffMode::Replay { run: None, code: None, fingerprint: None }),
+        1 => Just(DiffMode::Replay { run: None, code: Some("BAD".into()), fingerprint: None }),
     ];
     let repeat = prop_oneof![3 => Just(Repeat::Safe), 1 => Just(Repeat::Unsafe)];
     let version = prop_oneof![4 => Just(1u64), 1 => Just(2u64)];

@@ -31,6 +31,7 @@ fn entry(
         mapping_hash: MAPPING,
         run: "r0".into(),
         code: Some("BAD".into()),
+        fingerprint: Some("00f1".into()),
     }
 }
 
@@ -98,7 +99,10 @@ fn what_becomes_of_a_key() {
     let old_mapping = |entry: OverlayEntry| OverlayEntry { mapping_hash: 8, ..entry };
     let stuck = || entry(Some(1), false, send(2), Rejected);
     let unrepeatable = || entry(None, true, send(2), Unrepeatable);
-    let replay = |code: &str| DiffMode::Replay { run: Some("r0".into()), code: Some(code.into()) };
+    let replay =
+        |code: &str| DiffMode::Replay { run: Some("r0".into()), code: Some(code.into()), fingerprint: None };
+    let replay_fingerprint =
+        |fingerprint: &str| DiffMode::Replay { run: None, code: None, fingerprint: Some(fingerprint.into()) };
 
     let cases: Vec<(&str, Case, Seen)> = vec![
         ("new", case(&[2], None, None), is(&[(Added, NOTHING)], Some(2), None)),
@@ -216,6 +220,16 @@ fn what_becomes_of_a_key() {
         (
             "replay leaves other codes",
             in_mode(replay("WORSE"), case(&[3], Some(2), Some(stuck()))),
+            is(&[], Some(2), Some(stuck())),
+        ),
+        (
+            "replay takes up the fingerprint that it names",
+            in_mode(replay_fingerprint("00f1"), case(&[2], Some(2), Some(stuck()))),
+            is(&[(Changed, sure(1))], Some(2), None),
+        ),
+        (
+            "replay leaves other fingerprints",
+            in_mode(replay_fingerprint("00f2"), case(&[3], Some(2), Some(stuck()))),
             is(&[], Some(2), Some(stuck())),
         ),
         ("replay leaves changes", in_mode(replay("BAD"), case(&[2], Some(1), None)), is(&[], Some(1), None)),
