@@ -2,8 +2,12 @@
 # Passes the tests: checks everything and runs everything, and installs or starts what is missing for it.
 #
 #   infra/test.sh [lint|unit|all]
+#   infra/test.sh simulate [--seeds N | --seed N]
+#   infra/test.sh rules [--seeds N] [WORDS OF A RULE]
 #
 # lint: format, lints, dependencies, template, state machine. unit: every test. all (the default): both.
+# simulate: stories made up from seeds, 20,000 unless told; --seed tells one of them again. rules: takes each rule of the
+# delivery protocol out of a copy of the code, and shows by which story the simulation finds it missing.
 # Needs Rust with rustfmt and clippy, Python 3.9 or later, node, and PostgreSQL's server programs. Tools are kept under
 # ~/.cache/penstock (or XDG_CACHE_HOME), as is what cargo builds unless CARGO_TARGET_DIR says otherwise: another clone
 # then finds most of it done.
@@ -123,6 +127,28 @@ unit() {
   fi
 }
 
+simulate() {
+  case ${1:-} in
+    "") export PENSTOCK_SEEDS=20000 ;;
+    --seeds) export PENSTOCK_SEEDS=${2:?how many seeds} ;;
+    --seed) export PENSTOCK_SEED=${2:?which seed} ;;
+    *) fail "usage: infra/test.sh simulate [--seeds N | --seed N]" ;;
+  esac
+  step "simulation"
+  cargo test --workspace --locked --test simulation -- --nocapture no_story_breaks_a_law
+}
+
+rules() {
+  local seeds=3000
+  if [ "${1:-}" = --seeds ]; then
+    seeds=${2:?how many seeds}
+    shift 2
+  fi
+  step "rules"
+  # Of its own, so that what is built without a rule is never taken for the real thing.
+  CARGO_TARGET_DIR=$cache/rules python3 infra/cli/tests/simulation/take_rules_out.py . "$work/copy" "$seeds" "$*"
+}
+
 case ${1:-all} in
   lint) lint ;;
   unit) unit ;;
@@ -131,6 +157,7 @@ case ${1:-all} in
     lint
     unit
     ;;
-  *) fail "usage: infra/test.sh [lint|unit|all]" ;;
+  simulate | rules) "$@" ;;
+  *) fail "usage: infra/test.sh [lint|unit|all|simulate|rules]" ;;
 esac
 step "all passed"

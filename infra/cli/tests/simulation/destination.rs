@@ -36,6 +36,9 @@ pub(crate) struct Destination {
     pub(crate) twin: BatchTwin,
     dice: Dice,
     history: Arc<Mutex<Vec<Told>>>,
+    /// Requests of each day.
+    days: Arc<Mutex<BTreeMap<u64, u32>>>,
+    began: tokio::time::Instant,
 }
 
 impl fmt::Debug for Destination {
@@ -52,7 +55,7 @@ impl Destination {
                 (record["bad"] == true).then(|| RowError::of_field("invalid", "it is bad", "bad"))
             })
             .build();
-        Self { twin, dice, history: Arc::default() }
+        Self { twin, dice, history: Arc::default(), days: Arc::default(), began: tokio::time::Instant::now() }
     }
 
     pub(crate) fn history(&self) -> Vec<Told> {
@@ -67,6 +70,11 @@ impl Destination {
     /// What was appended, in that order.
     pub(crate) fn appended(&self) -> Vec<Row> {
         self.twin.appended(OBJECT).iter().map(Row::of_record).collect()
+    }
+
+    /// The requests of the day that had most.
+    pub(crate) fn most_in_a_day(&self) -> u32 {
+        self.days.lock().unwrap().values().copied().max().unwrap_or(0)
     }
 
     fn note(&self, before: usize, request: &Request) {
@@ -88,25 +96,31 @@ impl Destination {
     }
 }
 
+impl Destination {
+    async fn receive(self, request: Request) -> Result<Response, TransportError> {
+        let broken = |sent| TransportError { sent, kind: TransportErrorKind::Broken, source: None };
+        let path = request.url.strip_prefix(ADDRESS).unwrap();
+        tokio::time::sleep(Duration::from_millis(self.dice.between(1, 30))).await;
+        let day = self.began.elapsed().as_secs() / 86_400;
+        *self.days.lock().unwrap().entry(day).or_default() += 1;
+        let before = self.twin.applied_so_far();
+        let reply = self.twin.handle(&request.method, path, &request.headers, &request.body);
+        self.note(before, &request);
+        tokio::time::sleep(reply.after + Duration::from_millis(self.dice.between(1, 30))).await;
+        match reply.outcome {
+            Ok(answer) => {
+                let (parts, body) = answer.into_parts();
+                Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
+            }
+            Err(Broken::Reset | Broken::AnswerLost | Broken::Truncated { .. }) => Err(broken(Sent::Maybe)),
+        }
+    }
+}
+
 impl Transport for Destination {
     fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
-        Box::pin(async move {
-            let broken = |sent| TransportError { sent, kind: TransportErrorKind::Broken, source: None };
-            let path = request.url.strip_prefix(ADDRESS).unwrap();
-            tokio::time::sleep(Duration::from_millis(self.dice.between(1, 30))).await;
-            let before = self.twin.applied_so_far();
-            let reply = self.twin.handle(&request.method, path, &request.headers, &request.body);
-            self.note(before, &request);
-            tokio::time::sleep(reply.after + Duration::from_millis(self.dice.between(1, 30))).await;
-            match reply.outcome {
-                Ok(answer) => {
-                    let (parts, body) = answer.into_parts();
-                    Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
-                }
-                Err(Broken::Reset | Broken::AnswerLost | Broken::Truncated { .. }) => {
-                    Err(broken(Sent::Maybe))
-                }
-            }
-        })
+        // What was sent arrives, also if its sender dies at this moment.
+        let received = tokio::spawn(self.clone().receive(request));
+        Box::pin(async move { received.await.unwrap() })
     }
 }

@@ -7,14 +7,17 @@ use penstock_columnar::snapshot::read_partition;
 use penstock_model::dead_letter::DeadLetter;
 use penstock_model::key::{Key, KeyValue};
 use penstock_model::layout::{RunKeys, SyncKeys};
+use penstock_model::operation::Transformed;
+use penstock_model::outcome::Outcome;
 use penstock_model::port::Objects;
 use penstock_model::report::RunReport;
+use penstock_model::run_plan::GateDecision;
 use penstock_model::snapshot::{OverlayEntry, Pointer, SnapshotManifest};
-use penstock_store::{MemoryObjects, json, lines};
+use penstock_store::{MemoryObjects, json, lines, receipts};
 use penstock_twins::{Action, Ended, Twin};
 
 use crate::setting::SYNC;
-use crate::story::Story;
+use crate::story::{Story, run_name};
 use crate::table::Row;
 
 /// The committed snapshot, as far as it claims that the destination agrees.
@@ -91,6 +94,8 @@ pub(crate) fn always(story: &Story) -> Vec<String> {
     fences_rise(story, &mut broken);
     limits_are_kept(story, &mut broken);
     nothing_contradicts_itself(story, &mut broken);
+    receipts_are_true(story, &mut broken);
+    rejections_are_true(story, &mut broken);
     if story.setting.mode == "append" && !story.setting.replays {
         appended_once(story, &mut broken);
     }
@@ -161,6 +166,10 @@ fn fences_rise(story: &Story, broken: &mut Vec<String>) {
 }
 
 fn limits_are_kept(story: &Story, broken: &mut Vec<String>) {
+    let in_a_day = story.destination.most_in_a_day();
+    if let Some(per_day) = story.setting.per_day.filter(|per_day| in_a_day > *per_day) {
+        broken.push(format!("{in_a_day} requests in a day, and {per_day} are allowed"));
+    }
     let Some(limit) = story.setting.limit else { return };
     let most = story.destination.twin.journal().most_requests_within(limit.within);
     if most > limit.requests as usize {
@@ -185,6 +194,61 @@ fn appended_once(story: &Story, broken: &mut Vec<String>) {
     }
     for (row, times) in times.into_iter().filter(|(_, times)| *times > 1) {
         broken.push(format!("{:?} was appended {times} times", row.id));
+    }
+}
+
+/// What the receipts say was accepted was carried out.
+fn receipts_are_true(story: &Story, broken: &mut Vec<String>) {
+    let told: BTreeSet<(i64, i64)> = story
+        .destination
+        .history()
+        .iter()
+        .map(|told| (told.id, told.row.as_ref().map_or(0, |row| row.version)))
+        .collect();
+    for number in 1..=story.runs {
+        let run = run_name(number);
+        let keys = RunKeys { sync: SYNC, run: &run };
+        let Some((gate, _)) = at_once(json::get_json::<GateDecision>(&*story.state, &keys.gate())).unwrap()
+        else {
+            continue;
+        };
+        for chunk in gate.chunks {
+            let lines: Vec<Transformed> =
+                at_once(lines::read_lines(&*story.state, &keys.operations(chunk.chunk)))
+                    .unwrap()
+                    .unwrap_or_default();
+            let witnessed = at_once(receipts::load(&*story.state, &keys, chunk.chunk)).unwrap();
+            for (n, outcome) in witnessed.outcomes {
+                let (Outcome::Accepted { .. }, Transformed::Operation(operation)) =
+                    (outcome, &lines[n as usize])
+                else {
+                    continue;
+                };
+                let of = |text: &str, name: &str| {
+                    serde_json::from_str::<serde_json::Value>(text).unwrap()[name].as_i64()
+                };
+                let Some(id) = of(operation.key.get(), "id") else { continue };
+                let version = of(operation.fields.get(), "version").unwrap_or(0);
+                if !told.contains(&(id, version)) {
+                    broken.push(format!(
+                        "{run} says that version {version} of {id} was accepted, and it never arrived"
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// The destination's own reasons are given for the rows only that it refuses.
+fn rejections_are_true(story: &Story, broken: &mut Vec<String>) {
+    for letter in dead_letters(&story.state) {
+        let is_bad = letter.fields.as_ref().is_some_and(|fields| fields.get().contains("\"bad\":true"));
+        if ["invalid", "batch_refused"].contains(&letter.code.as_str()) && !is_bad {
+            broken.push(format!(
+                "{} is a dead letter ({}), and nothing is wrong with it",
+                letter.key, letter.code
+            ));
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 mod destination;
 mod laws;
 mod platform;
+mod rules;
 mod seeds;
 mod setting;
 mod storage;

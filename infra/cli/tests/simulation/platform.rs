@@ -44,6 +44,9 @@ enum Mishap {
     Late(u64),
     /// It was carried out, and its answer was lost.
     Unheard,
+    /// It stands still at its n-th await, for so long, and then goes on as if nothing had been: a laptop whose lid was
+    /// closed. The state machine has given it up meanwhile.
+    Frozen(u64, Duration),
 }
 
 impl Lambda {
@@ -64,7 +67,11 @@ impl Lambda {
         if !self.dice.per_mille(self.mishaps.load(Ordering::Relaxed)) {
             return None;
         }
-        Some(match self.dice.between(0, 9) {
+        Some(match self.dice.between(0, 10) {
+            10 => {
+                let after = self.dice.one_of(&[3, 10, 30]) * self.dice.between(1, 10) / 5 + 1;
+                Mishap::Frozen(after, Duration::from_millis(self.dice.between(1, 90_000)))
+            }
             0..=3 => Mishap::Dies(self.dice.one_of(&[3, 10, 30, 100]) * self.dice.between(1, 10) / 5 + 1),
             4 => Mishap::Lost(self.dice.between(1, 20_000)),
             5 => Mishap::Throttled,
@@ -80,7 +87,7 @@ impl Lambda {
         let failures = self.failures.clone();
         Invocation(tokio::spawn(async move {
             let time = time_of(&function);
-            let call = Mortal { inner: functions.invoke(&function, payload), left: dies_after };
+            let call = Stopping { inner: functions.invoke(&function, payload), left: dies_after };
             match tokio::time::timeout(time, call).await {
                 Ok(Some(answer)) => answer.inspect_err(|error| {
                     failures.lock().unwrap().entry(error.name.clone()).or_insert_with(|| error.cause.clone());
@@ -118,6 +125,23 @@ impl Lambda {
                 });
                 answer
             }
+            Some(Mishap::Frozen(after, length)) => {
+                let (functions, name) = (self.functions.clone(), function.to_owned());
+                let call = tokio::spawn(async move {
+                    let mut call = Stopping { inner: functions.invoke(&name, payload), left: Some(after) };
+                    match (&mut call).await {
+                        Some(answer) => answer,
+                        None => {
+                            tokio::time::sleep(length).await;
+                            call.inner.await
+                        }
+                    }
+                });
+                match tokio::time::timeout(time_of(function), call).await {
+                    Ok(answer) => answer.unwrap(),
+                    Err(_) => Err(platform("Sandbox.Timedout")),
+                }
+            }
             Some(Mishap::Unheard) => {
                 drop(self.begin(function, payload, None).await);
                 Err(platform("Lambda.SdkClientException"))
@@ -147,13 +171,13 @@ impl Future for Invocation {
     }
 }
 
-/// A future that may be dropped at one of its awaits.
-struct Mortal<'a> {
+/// A future that comes to nothing at one of its awaits, if `left` says so; what is left of it is in `inner`.
+struct Stopping<'a> {
     inner: Boxed<'a, Result<Value, TaskError>>,
     left: Option<u64>,
 }
 
-impl Future for Mortal<'_> {
+impl Future for Stopping<'_> {
     type Output = Option<Result<Value, TaskError>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

@@ -24,6 +24,7 @@ pub(crate) struct Setting {
     pub(crate) rows_per_request: u64,
     pub(crate) idempotent_append: bool,
     pub(crate) limit: Option<RateLimit>,
+    pub(crate) per_day: Option<u32>,
     pub(crate) limits: Value,
     pub(crate) delivery: Value,
     /// Of a thousand invocations, how many something happens to.
@@ -51,6 +52,10 @@ impl Setting {
                 if limit.within.as_secs() == 1 { "requests_per_second" } else { "requests_per_10_seconds" };
             limits[name] = json!(limit.requests);
         }
+        let per_day = dice.per_mille(150).then(|| u32::try_from(dice.between(10, 60)).unwrap());
+        if let Some(per_day) = per_day {
+            limits["requests_per_day"] = json!(per_day);
+        }
         let mut delivery = json!({ "chunk_rows": dice.one_of(&[1, 4, 10, 40]) });
         if dice.per_mille(200) {
             delivery["canary"] = json!(dice.between(1, 5));
@@ -76,6 +81,7 @@ impl Setting {
             rows_per_request: dice.one_of(&[1, 3, 10]),
             idempotent_append: dice.per_mille(300),
             limit,
+            per_day,
             limits,
             delivery,
             mishaps: 0,

@@ -48,6 +48,11 @@ impl Ended {
     }
 }
 
+/// The name of a story's n-th run, from 1.
+pub(crate) fn run_name(number: u32) -> String {
+    format!("r{number:03}")
+}
+
 /// Everything of one story.
 pub(crate) struct Story {
     pub(crate) dice: Dice,
@@ -63,7 +68,7 @@ pub(crate) struct Story {
     machine: StateMachine,
     clock: Arc<dyn Clock>,
     known: Arc<Known>,
-    runs: u32,
+    pub(crate) runs: u32,
     told: Arc<Mutex<Vec<String>>>,
     began: tokio::time::Instant,
 }
@@ -172,7 +177,7 @@ impl Story {
     /// Begins a run; it goes on by itself until it ends or is cancelled.
     pub(crate) fn run(&mut self, options: RunOptions, cancel_after: Option<Duration>) -> Run {
         self.runs += 1;
-        let run = format!("r{:03}", self.runs);
+        let run = run_name(self.runs);
         let request = StartRequest { sync: SYNC.to_owned(), environment: None, options, trigger: None };
         let input = serde_json::to_value(&request).unwrap();
         self.known.begin(&run, None);
