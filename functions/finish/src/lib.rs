@@ -77,19 +77,7 @@ pub async fn handle(
 }
 
 async fn report(context: &Context, plan: &RunPlan, committed: Committed) -> Result<RunReport, Failure> {
-    let sent = committed.counts.accepted
-        + committed.counts.skipped
-        + committed.counts.rejected
-        + committed.counts.unknown;
-    let intolerable = plan
-        .definition
-        .sync
-        .delivery
-        .tolerate_rejected
-        // A replay sends nothing but rows that were rejected before: how many of them are again says nothing new.
-        .filter(|_| plan.options.replay.is_none())
-        .is_some_and(|limit| limit.is_exceeded_by(committed.counts.rejected, sent));
-    let status = if intolerable {
+    let status = if plan.is_intolerable(&committed.counts) {
         RunStatus::Failed
     } else if committed.counts.rejected > 0 {
         RunStatus::SucceededWithRejections
@@ -121,8 +109,8 @@ fn answer(context: &Context, plan: &RunPlan, report: &RunReport) -> Result<Finis
             FailureName::RejectedTooMany,
             format!(
                 "sync {}: {} rows were rejected, more than delivery.tolerate_rejected allows; the {} accepted are \
-                 committed, and the rejected are dead letters of run {}",
-                plan.run.sync, report.counts.rejected, report.counts.accepted, plan.run.run
+                 committed, the rejected are dead letters of run {}, and {} changes wait for the next run",
+                plan.run.sync, report.counts.rejected, report.counts.accepted, plan.run.run, report.pending
             ),
         )),
         RunStatus::Succeeded | RunStatus::SucceededWithRejections | RunStatus::NothingToDo => {

@@ -1,12 +1,11 @@
 //! The canary: some rows are delivered alone, and the rest only if few enough of them are rejected.
 
+use penstock_model::Failure;
 use penstock_model::operation::Chunk;
-use penstock_model::outcome::Outcome;
 use penstock_model::port::Objects;
 use penstock_model::report::Counts;
 use penstock_model::run_plan::{GateDecision, RunPlan};
 use penstock_model::settle::ChunkReached;
-use penstock_model::{Failure, FailureName};
 
 /// Which chunks are delivered next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +16,8 @@ pub(crate) enum Wave {
     Canary,
     /// What follows the canary.
     Rest,
+    /// Nothing: too many of the canary's rows were rejected.
+    Nothing,
 }
 
 /// The chunks of the first wave and of the second.
@@ -32,7 +33,7 @@ pub(crate) fn waves<'a>(plan: &RunPlan, decision: &'a GateDecision) -> (&'a [Chu
 /// Which wave is next: the rest, once the canary was delivered and found well.
 ///
 /// # Errors
-/// `GuardTripped` if more of the canary's rows were rejected than the sync tolerates.
+/// `StorageUnavailable`, `ContractMismatch`.
 pub(crate) async fn wave(
     state: &dyn Objects,
     plan: &RunPlan,
@@ -46,25 +47,16 @@ pub(crate) async fn wave(
     if !is_delivered {
         return Ok(Wave::Canary);
     }
-    check(plan, result.outcomes.iter().flatten())?;
-    Ok(Wave::Rest)
-}
-
-fn check<'a>(plan: &RunPlan, outcomes: impl Iterator<Item = &'a Outcome>) -> Result<(), Failure> {
     let mut counts = Counts::default();
-    outcomes.for_each(|outcome| counts.add(outcome));
-    let sent = counts.accepted + counts.skipped + counts.rejected + counts.unknown;
-    let tolerated = plan.definition.sync.delivery.tolerate_rejected;
-    match tolerated.filter(|limit| limit.is_exceeded_by(counts.rejected, sent)) {
-        None => Ok(()),
-        Some(limit) => Err(Failure::new(
-            FailureName::GuardTripped,
-            format!(
-                "sync {}: {} of the canary's {sent} rows were rejected, more than delivery.tolerate_rejected allows \
-                 ({limit}); the rest was not sent. Their dead letters appear with the next run; mend the mapping or \
-                 the rows first",
-                plan.run.sync, counts.rejected
-            ),
-        )),
+    result.outcomes.iter().flatten().for_each(|outcome| counts.add(outcome));
+    if !plan.is_intolerable(&counts) {
+        return Ok(Wave::Rest);
     }
+    tracing::error!(
+        sync = plan.run.sync,
+        run = plan.run.run,
+        rejected = counts.rejected,
+        "too many of the canary's rows were rejected; the rest is not sent"
+    );
+    Ok(Wave::Nothing)
 }

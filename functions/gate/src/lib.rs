@@ -58,18 +58,19 @@ pub async fn handle(
         Some((decision, _)) => decision,
         None => decide(state, &plan).await?,
     };
-    let verdict = if plan.options.dry_run || decision.chunks.is_empty() {
-        GateVerdict::Finish
+    let wave = if plan.options.dry_run || decision.chunks.is_empty() {
+        canary::Wave::Nothing
     } else {
-        GateVerdict::Deliver
+        canary::wave(state, &plan, &decision).await?
     };
-    let wave = match verdict {
-        GateVerdict::Deliver => canary::wave(state, &plan, &decision).await?,
-        GateVerdict::Finish => canary::Wave::All,
+    let verdict = match wave {
+        canary::Wave::All | canary::Wave::Canary | canary::Wave::Rest => GateVerdict::Deliver,
+        // Finish commits what the canary achieved, writes its dead letters, and says that they were too many.
+        canary::Wave::Nothing => GateVerdict::Finish,
     };
     let keys = plan.run.keys();
     let key = match wave {
-        canary::Wave::All | canary::Wave::Canary => keys.chunks(),
+        canary::Wave::All | canary::Wave::Canary | canary::Wave::Nothing => keys.chunks(),
         canary::Wave::Rest => keys.chunks_after_canary(),
     };
     Ok(GateResponse {

@@ -10,6 +10,7 @@ use crate::definition::ResolvedSync;
 use crate::guard::DiffCounts;
 use crate::operation::Chunk;
 use crate::port::ETag;
+use crate::report::Counts;
 use crate::snapshot::{LedgerEntry, SnapshotManifest};
 use crate::time::Timestamp;
 use crate::unload::{Column, PinnedUnload, Split};
@@ -107,6 +108,16 @@ pub enum DiffMode {
 impl RunPlan {
     /// The format version that this build writes.
     pub const VERSION: u32 = 1;
+
+    /// Whether more rows were rejected than the sync tolerates of those that were sent. A replay sends nothing but rows
+    /// that were rejected before: how many of them are again says nothing new.
+    #[must_use]
+    pub fn is_intolerable(&self, counts: &Counts) -> bool {
+        let sent = counts.accepted + counts.skipped + counts.rejected + counts.unknown;
+        let tolerated = self.definition.sync.delivery.tolerate_rejected;
+        self.options.replay.is_none()
+            && tolerated.is_some_and(|limit| limit.is_exceeded_by(counts.rejected, sent))
+    }
 
     /// The key partition of a key: the first bits of its hash.
     #[must_use]

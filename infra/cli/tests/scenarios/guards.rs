@@ -55,9 +55,11 @@ async fn a_canary_that_is_rejected_keeps_the_rest_at_home() {
     table.execute("alter table $table add constraint small check (id >= 5)").await;
     project.unload("2026-01-01", &customers(0..200));
     let result = project.run(&[]);
-    assert_eq!(result["failure"]["name"], "GuardTripped", "{result}");
+    assert_eq!(result["failure"]["name"], "RejectedTooMany", "{result}");
     assert_eq!(counts(&result), "read 200, added 200, accepted 5, rejected 5", "{result}");
     assert_eq!(table.rows().await, customers(5..10));
+    let letters = project.penstock(&["dead-letters", "syncs/customers.yaml", "--json"]);
+    assert_eq!(String::from_utf8(letters.stdout).unwrap().lines().count(), 5);
 
     table.execute("alter table $table drop constraint small").await;
     let result = project.run(&[]);

@@ -11,6 +11,7 @@ use penstock_model::port::Boxed;
 use penstock_twins::{Action, Auth, BatchTwin, Broken, RowError, Twin};
 use serde_json::Value;
 
+use crate::platform::die;
 use crate::table::Row;
 use crate::world::Dice;
 
@@ -39,6 +40,8 @@ pub(crate) struct Destination {
     /// Requests of each day.
     days: Arc<Mutex<BTreeMap<u64, u32>>>,
     began: tokio::time::Instant,
+    /// The rows that kill whoever sends them.
+    deadly: Arc<Mutex<Vec<i64>>>,
 }
 
 impl fmt::Debug for Destination {
@@ -55,11 +58,33 @@ impl Destination {
                 (record["bad"] == true).then(|| RowError::of_field("invalid", "it is bad", "bad"))
             })
             .build();
-        Self { twin, dice, history: Arc::default(), days: Arc::default(), began: tokio::time::Instant::now() }
+        Self {
+            twin,
+            dice,
+            history: Arc::default(),
+            days: Arc::default(),
+            began: tokio::time::Instant::now(),
+            deadly: Arc::default(),
+        }
     }
 
     pub(crate) fn history(&self) -> Vec<Told> {
         self.history.lock().unwrap().clone()
+    }
+
+    /// Whoever sends one of these rows dies of it.
+    pub(crate) fn kills(&self, ids: &[i64]) {
+        *self.deadly.lock().unwrap() = ids.to_vec();
+    }
+
+    fn is_deadly(&self, request: &Request) -> bool {
+        let deadly = self.deadly.lock().unwrap();
+        if deadly.is_empty() {
+            return false;
+        }
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let ids = body["records"].as_array().unwrap().iter().filter_map(|record| record["id"].as_i64());
+        ids.into_iter().any(|id| deadly.contains(&id))
     }
 
     /// What the destination holds now, by id.
@@ -119,6 +144,9 @@ impl Destination {
 
 impl Transport for Destination {
     fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
+        if self.is_deadly(&request) {
+            return Box::pin(die());
+        }
         // What was sent arrives, also if its sender dies at this moment.
         let received = tokio::spawn(self.clone().receive(request));
         Box::pin(async move { received.await.unwrap() })

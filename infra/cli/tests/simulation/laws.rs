@@ -72,6 +72,11 @@ pub(crate) fn dead_letters(state: &MemoryObjects) -> Vec<DeadLetter> {
     letters
 }
 
+/// How many requests the destination has seen.
+pub(crate) fn requests(story: &Story) -> u64 {
+    story.destination.twin.journal().requests()
+}
+
 fn key(id: i64) -> Vec<u8> {
     Key::of(&[KeyValue::Int(id.into())]).as_bytes().to_vec()
 }

@@ -10,6 +10,7 @@
 )]
 
 mod destination;
+mod found;
 mod laws;
 mod platform;
 mod rules;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,6 +17,18 @@ use serde_json::Value;
 
 use crate::world::Dice;
 
+tokio::task_local! {
+    /// Whether the sandbox of this invocation is dying.
+    static SANDBOX: Arc<AtomicBool>;
+}
+
+/// Kills the sandbox that this is called in: nothing of the invocation goes on.
+pub(crate) async fn die<T>() -> T {
+    // Invocations that are frozen, or late, have no sandbox of their own.
+    SANDBOX.try_with(|dying| dying.store(true, Ordering::Relaxed)).ok();
+    std::future::pending().await
+}
+
 /// The functions, as the state machine reaches them.
 pub(crate) struct Lambda {
     functions: Arc<Functions>,
@@ -24,6 +36,8 @@ pub(crate) struct Lambda {
     /// Of a thousand invocations, how many something happens to.
     mishaps: AtomicU64,
     failures: Failures,
+    /// What happens to every invocation of a function, whatever the dice say.
+    always: Mutex<BTreeMap<String, Mishap>>,
 }
 
 /// The failures that functions gave, by name, each with the first cause.
@@ -51,7 +65,13 @@ enum Mishap {
 
 impl Lambda {
     pub(crate) fn new(functions: Arc<Functions>, dice: Dice) -> Arc<Self> {
-        Arc::new(Self { functions, dice, mishaps: AtomicU64::new(0), failures: Failures::default() })
+        Arc::new(Self {
+            functions,
+            dice,
+            mishaps: AtomicU64::new(0),
+            failures: Failures::default(),
+            always: Mutex::default(),
+        })
     }
 
     pub(crate) fn mishaps(&self, per_mille: u64) {
@@ -63,7 +83,21 @@ impl Lambda {
         self.failures.lock().unwrap().clone()
     }
 
-    fn mishap(&self) -> Option<Mishap> {
+    /// Every invocation of this function comes twice.
+    pub(crate) fn always_twice(&self, function: &str) {
+        self.always.lock().unwrap().insert(function.to_owned(), Mishap::Twice);
+    }
+
+    /// Every invocation of this function comes again after so long.
+    pub(crate) fn always_late(&self, function: &str, after: Duration) {
+        let late = Mishap::Late(u64::try_from(after.as_millis()).unwrap());
+        self.always.lock().unwrap().insert(function.to_owned(), late);
+    }
+
+    fn mishap(&self, function: &str) -> Option<Mishap> {
+        if let Some(mishap) = self.always.lock().unwrap().get(function) {
+            return Some(*mishap);
+        }
         if !self.dice.per_mille(self.mishaps.load(Ordering::Relaxed)) {
             return None;
         }
@@ -85,7 +119,7 @@ impl Lambda {
     fn begin(&self, function: &str, payload: Value, dies_after: Option<u64>) -> Invocation {
         let (functions, function) = (self.functions.clone(), function.to_owned());
         let failures = self.failures.clone();
-        Invocation(tokio::spawn(async move {
+        Invocation(tokio::spawn(SANDBOX.scope(Arc::default(), async move {
             let time = time_of(&function);
             let call = Stopping { inner: functions.invoke(&function, payload), left: dies_after };
             match tokio::time::timeout(time, call).await {
@@ -95,11 +129,11 @@ impl Lambda {
                 Ok(None) => Err(platform("Runtime.ExitError")),
                 Err(_) => Err(platform("Sandbox.Timedout")),
             }
-        }))
+        })))
     }
 
     async fn call(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
-        match self.mishap() {
+        match self.mishap(function) {
             None => self.begin(function, payload, None).await,
             Some(Mishap::Dies(after)) => self.begin(function, payload, Some(after)).await,
             Some(Mishap::Lost(after_ms)) => {
@@ -187,6 +221,10 @@ impl Future for Stopping<'_> {
             }
             *left -= 1;
         }
-        self.inner.as_mut().poll(context).map(Some)
+        let polled = self.inner.as_mut().poll(context).map(Some);
+        if SANDBOX.try_with(|dying| dying.load(Ordering::Relaxed)) == Ok(true) {
+            return Poll::Ready(None);
+        }
+        polled
     }
 }

@@ -13,7 +13,7 @@ use penstock_model::port::Clock;
 use penstock_model::snapshot::{Pointer, SnapshotManifest};
 use penstock_plan::Sizes;
 use penstock_store::MemoryObjects;
-use penstock_twins::{Script, Twin};
+use penstock_twins::{BatchTwinBuilder, Script, Twin};
 
 use crate::destination::Destination;
 use crate::laws::{self, Commit};
@@ -75,11 +75,22 @@ pub(crate) struct Story {
 
 impl Story {
     pub(crate) async fn new(dice: Dice, setting: Setting) -> Self {
+        let twin = setting.twin();
+        Self::at(dice, setting, twin).await
+    }
+
+    /// A story whose destination takes so many requests a day.
+    pub(crate) async fn with_quota(dice: Dice, setting: Setting, requests: u64) -> Self {
+        let twin = setting.twin().daily_limit(requests);
+        Self::at(dice, setting, twin).await
+    }
+
+    async fn at(dice: Dice, setting: Setting, twin: BatchTwinBuilder) -> Self {
         let clock: Arc<dyn Clock> = TurnedClock::new();
         let state = Arc::new(MemoryObjects::with_clock(clock.clone()));
         let unloads = Arc::new(MemoryObjects::with_clock(clock.clone()));
         let storage = Storage::new(state.clone(), dice.clone());
-        let destination = Destination::new(setting.twin(), dice.clone());
+        let destination = Destination::new(twin, dice.clone());
         let known = Arc::new(Known::default());
         let platform = Platform {
             state: storage.clone(),
@@ -157,6 +168,11 @@ impl Story {
     /// A day passes, and the warehouse unloads.
     pub(crate) async fn unload(&mut self) {
         self.table.pass_a_day();
+        self.unload_as_it_is().await;
+    }
+
+    /// The warehouse unloads.
+    pub(crate) async fn unload_as_it_is(&mut self) {
         // Times of unloads are told apart by whole seconds.
         tokio::time::sleep(Duration::from_secs(2)).await;
         self.table.unload(&self.unloads).await;

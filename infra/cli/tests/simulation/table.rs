@@ -49,6 +49,8 @@ pub(crate) struct Table {
     pub(crate) unloads: BTreeMap<String, Vec<Row>>,
     /// Whether some keys come twice, or not at all.
     pub(crate) untidy: bool,
+    /// Whether every key comes twice.
+    all_twice: bool,
     /// Whether every unload holds new rows only.
     pub(crate) grows_only: bool,
 }
@@ -62,6 +64,7 @@ impl Table {
             next_version: 1,
             unloads: BTreeMap::new(),
             untidy: false,
+            all_twice: false,
             grows_only: false,
         }
     }
@@ -110,10 +113,38 @@ impl Table {
         }
     }
 
+    /// So many new rows.
+    pub(crate) fn add(&mut self, count: usize) {
+        for _ in 0..count {
+            let id = self.next_id;
+            self.next_id += 1;
+            let row = self.row(id);
+            self.rows.insert(id, Row { bad: false, ..row });
+        }
+    }
+
+    /// The destination will refuse this row.
+    pub(crate) fn spoil(&mut self, id: i64) {
+        let row = self.row(id);
+        self.rows.insert(id, Row { bad: true, ..row });
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.rows.clear();
+    }
+
+    /// From now on every key comes twice.
+    pub(crate) fn repeat_all(&mut self) {
+        self.all_twice = true;
+    }
+
     /// Leaves an unload of the table as it is.
     pub(crate) async fn unload(&mut self, bucket: &MemoryObjects) {
         let prefix = format!("customers/dt={:04}/", self.unloads.len());
         let mut rows: Vec<Row> = self.rows.values().cloned().collect();
+        if self.all_twice {
+            rows.extend(rows.clone());
+        }
         if self.untidy {
             for row in rows.clone() {
                 if self.dice.per_mille(40) {

@@ -203,12 +203,30 @@ async fn a_secret_that_is_refused_afresh_stops_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_used_up_quota_stops_the_run() {
+async fn a_used_up_quota_is_waited_for_outside() {
     let twin = HubSpotTwin::builder().daily_limit(5).build();
     let (bench, destination) = fast_hubspot(&twin, &json!({"limits": {"requests_in_flight": 2}}), 1);
     let (rest, memory) = bench.deliver(&*destination, &contacts(2_000), MINUTE).await;
-    assert_eq!(rest.unwrap_err().name, FailureName::DestinationQuotaExhausted);
+    // HubSpot does not say for how long: it is asked again every half hour.
+    let Ok(Rest::Paused { resume_after, .. }) = rest else { panic!("{rest:?}") };
+    assert!(resume_after > Duration::from_secs(29 * 60), "{resume_after:?}");
     assert_eq!(memory.tally()["created"], 500);
+    assert!(twin.journal().requests() <= 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_is_gone_for_longer_than_a_day_stops_the_run() {
+    let gone = json!({"status": {"code": 402, "retry_after": {"seconds": 9 * 24 * 60 * 60}}});
+    let twin = BatchTwin::builder().faults(script(json!([{"when": {"from": 3}, "what": gone}]))).build();
+    let mut api = connector(BATCH_API);
+    api.statuses.insert(402, penstock_model::connector::Meaning::Quota);
+    let bench = Bench::in_process(&twin);
+    let definition =
+        definition(&api, "http://twin", "customers", "id", &json!({"limits": {"requests_in_flight": 1}}));
+    let destination = bench.open(&definition, 1);
+    let (rest, memory) = bench.deliver(&*destination, &records(OperationKind::Upsert, 1_000), MINUTE).await;
+    assert_eq!(rest.unwrap_err().name, FailureName::DestinationQuotaExhausted);
+    assert_eq!(memory.tally()["created"], 200);
 }
 
 #[tokio::test(start_paused = true)]
