@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::NonZeroU64,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,12 +20,13 @@ use crate::{
     clock::{Clock, Moment},
     faults::{Fault, Faults, RetryAfter, Script},
     journal::{Ended, Journal},
-    window::{DailyQuota, RateLimit, Window},
+    row_error::RowError,
+    window::{DAY, DailyQuota, RateLimit, Windows},
 };
 
 /// A simulated API. Clones share one state.
 pub trait Twin: Clone + Send + Sync + 'static {
-    /// Handles one request without any transport. `path` may have a query, which is ignored.
+    /// Handles one request without any transport. `path` may have a query; the twins of built-in APIs ignore it.
     fn handle(&self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Reply;
 
     /// What was seen and applied so far.
@@ -80,9 +82,22 @@ pub(crate) struct Request<'a> {
     pub(crate) number: u64,
     pub(crate) method: &'a Method,
     pub(crate) path: &'a str,
+    /// What stands after the path's question mark.
+    pub(crate) query: Option<&'a str>,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
     pub(crate) now: Moment,
+    /// The script's own errors for rows, and for which.
+    row_faults: Option<(NonZeroU64, RowError)>,
+}
+
+impl Request<'_> {
+    /// Why the script refuses the row at this position, from 0, if it does.
+    pub(crate) fn refused_row(&self, position: usize) -> Option<RowError> {
+        let (every, error) = self.row_faults.as_ref()?;
+        let position = u64::try_from(position).ok()?;
+        position.is_multiple_of(every.get()).then(|| error.clone())
+    }
 }
 
 /// Why a request is turned away before it is looked into.
@@ -110,13 +125,47 @@ pub(crate) trait Dialect: Send + 'static {
 
 /// The limits of an account.
 pub(crate) struct Limits {
-    pub(crate) window: Window,
+    pub(crate) windows: Windows,
     pub(crate) daily: Option<DailyQuota>,
+    /// Until when, since the start, the script has used up the day; and whether refusals say so.
+    closed: Option<(Duration, bool)>,
+}
+
+impl Limits {
+    fn new(rates: Vec<RateLimit>, daily: Option<u64>) -> Self {
+        Self { windows: Windows::new(rates), daily: daily.map(DailyQuota::new), closed: None }
+    }
+
+    /// Uses up the quota of the day of `since_start`.
+    fn close(&mut self, since_start: Duration, says: bool) {
+        let days = since_start.as_secs() / DAY.as_secs() + 1;
+        self.closed = Some((Duration::from_secs(days * DAY.as_secs()), says));
+        if let Some(daily) = &mut self.daily {
+            daily.use_up(since_start);
+        }
+    }
+
+    /// Counts a request, or says why not, and how long to wait if that is told.
+    fn admit(&mut self, now: Moment, says: bool) -> Result<(), (Refusal, Option<Duration>)> {
+        if let Some((until, says)) = self.closed
+            && now.since_start < until
+        {
+            return Err((Refusal::QuotaGone, says.then(|| until.saturating_sub(now.since_start))));
+        }
+        self.windows.admit(now.instant).map_err(|wait| (Refusal::Throttled, says.then_some(wait)))?;
+        match &mut self.daily {
+            Some(daily) => {
+                daily.admit(now.since_start).map_err(|wait| (Refusal::QuotaGone, says.then_some(wait)))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// What the builders of all twins have.
 pub(crate) struct Setting {
-    pub(crate) rate: RateLimit,
+    /// All hold at once.
+    pub(crate) rates: Vec<RateLimit>,
     pub(crate) daily: Option<u64>,
     pub(crate) faults: Script,
     pub(crate) wall_clock: Option<Timestamp>,
@@ -124,7 +173,7 @@ pub(crate) struct Setting {
 
 impl Setting {
     pub(crate) fn new(rate: RateLimit) -> Self {
-        Self { rate, daily: None, faults: Script::default(), wall_clock: None }
+        Self { rates: vec![rate], daily: None, faults: Script::default(), wall_clock: None }
     }
 }
 
@@ -153,7 +202,7 @@ impl<D: Dialect> SharedDesk<D> {
             journal: Journal::default(),
             clock: Clock::starting_at(setting.wall_clock.unwrap_or_else(Timestamp::now)),
             faults: Faults::new(setting.faults),
-            limits: Limits { window: Window::new(setting.rate), daily: setting.daily.map(DailyQuota::new) },
+            limits: Limits::new(setting.rates, setting.daily),
         })))
     }
 
@@ -173,12 +222,12 @@ impl<D: Dialect> SharedDesk<D> {
 
 impl<D: Dialect> Desk<D> {
     fn handle(&mut self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Reply {
-        let path = path.split_once('?').map_or(path, |(path, _query)| path);
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let now = self.clock.now();
         let number = self.journal.arrived(now.instant);
-        let request = Request { number, method, path, headers, body, now };
+        let mut request = Request { number, method, path, query, headers, body, now, row_faults: None };
         let mut after = Duration::ZERO;
-        let outcome = match self.faults.next(path) {
+        let outcome = match self.faults.next(path, now.since_start) {
             None => Ok(self.answer(&request)),
             Some(Fault::Slow { ms }) => {
                 after = Duration::from_millis(ms);
@@ -187,6 +236,14 @@ impl<D: Dialect> Desk<D> {
             Some(Fault::Status { code, retry_after }) => Ok(self.failing(code, retry_after, &request)),
             Some(Fault::Unauthorized) => Ok(self.refuse(Refusal::Unauthorized, &request)),
             Some(Fault::QuotaGone) => Ok(self.refuse(Refusal::QuotaGone, &request)),
+            Some(Fault::DayUsedUp { retry_after }) => {
+                self.limits.close(now.since_start, retry_after);
+                Ok(self.answer(&request))
+            }
+            Some(Fault::RefuseRows { every, code, message, field }) => {
+                request.row_faults = Some((every, RowError { code, message, field }));
+                Ok(self.answer(&request))
+            }
             Some(Fault::NotJson) => Ok(html(StatusCode::OK, "We will be back soon")),
             Some(Fault::WrongJson) => {
                 drop(self.answer(&request));
@@ -215,16 +272,9 @@ impl<D: Dialect> Desk<D> {
         if !self.dialect.authorized(request) {
             return self.refuse(Refusal::Unauthorized, request);
         }
-        let refused = match (self.limits.window.admit(request.now.instant), &mut self.limits.daily) {
-            (Err(wait), _) => Some((Refusal::Throttled, wait)),
-            (Ok(()), Some(daily)) => {
-                daily.admit(request.now.since_start).err().map(|wait| (Refusal::QuotaGone, wait))
-            }
-            (Ok(()), None) => None,
-        };
-        if let Some((refusal, wait)) = refused {
+        if let Err((refusal, wait)) = self.limits.admit(request.now, self.dialect.says_retry_after()) {
             let mut response = self.refuse(refusal, request);
-            if self.dialect.says_retry_after() {
+            if let Some(wait) = wait {
                 // Rounded up: a whole number of seconds after which a place is surely free.
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));

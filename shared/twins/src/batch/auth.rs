@@ -28,7 +28,7 @@ pub enum Auth {
 }
 
 impl Auth {
-    pub(super) fn accepts(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn accepts(&self, headers: &HeaderMap) -> bool {
         match self {
             Self::None => true,
             Self::Bearer(token) => credential(headers, "bearer").is_some_and(|given| given == token),

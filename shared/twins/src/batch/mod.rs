@@ -20,6 +20,7 @@ use crate::{
     desk::{Dialect, Limits, Refusal, Reply, Request, Setting, SharedDesk, Twin, claims_json, json_response},
     faults::Script,
     journal::{Action, Applied, Journal},
+    row_error::RowError,
     server::RunningTwin,
     window::RateLimit,
 };
@@ -28,7 +29,6 @@ mod auth;
 mod records;
 
 pub use auth::Auth;
-pub use records::RowError;
 
 use records::{Records, Stored, Verb, key_of};
 
@@ -101,7 +101,7 @@ impl BatchTwinBuilder {
 
     /// The rate limit; none by default. A 429 says `Retry-After` in seconds.
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.setting.rate = limit;
+        self.setting.rates = vec![limit];
         self
     }
 
@@ -267,7 +267,12 @@ impl Api {
         let refuse = |record: &Value| refuse_row.as_ref().and_then(|refuse| refuse(object, record));
 
         let records = self.objects.entry(object.to_owned()).or_default();
-        let plan = records.plan(verb, &key_field, &rows, refuse);
+        let mut plan = records.plan(verb, &key_field, &rows, refuse);
+        for (position, planned) in plan.iter_mut().enumerate() {
+            if let Some(error) = request.refused_row(position) {
+                *planned = Err(error);
+            }
+        }
         let any_error = plan.iter().any(Result::is_err);
         if any_error && self.row_errors == RowErrors::WholeBatch {
             let message = "at least one record is not acceptable; none was applied";
