@@ -1,6 +1,7 @@
 //! What all twins do with a request: count it, let the script have its way, ask for the credential, keep the limits.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     num::NonZeroU64,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -31,6 +32,9 @@ pub trait Twin: Clone + Send + Sync + 'static {
 
     /// What was seen and applied so far.
     fn journal(&self) -> Journal;
+
+    /// How many records each object holds, with the appended ones.
+    fn held(&self) -> BTreeMap<String, usize>;
 
     /// Replaces the fault script; its counts begin anew.
     fn set_faults(&self, script: Script);
@@ -221,6 +225,13 @@ impl<D: Dialect> SharedDesk<D> {
 }
 
 impl<D: Dialect> Desk<D> {
+    /// The limits that are enforced, the daily one as a window of a day.
+    pub(crate) fn limits(&self) -> Vec<RateLimit> {
+        let daily = self.limits.daily.as_ref().and_then(|daily| u32::try_from(daily.limit()).ok());
+        let daily = daily.map(|requests| RateLimit::new(requests, DAY));
+        self.limits.windows.limits().chain(daily).collect()
+    }
+
     fn handle(&mut self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Reply {
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let now = self.clock.now();
@@ -340,6 +351,11 @@ pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response<Bytes>
 /// An answer with a page for people, as gateways give it.
 pub(crate) fn html(status: StatusCode, text: &str) -> Response<Bytes> {
     with_body(status, "text/html", Bytes::from(format!("<html><body><h1>{text}</h1></body></html>")))
+}
+
+/// An answer with a text that is no JSON.
+pub(crate) fn text(status: StatusCode, content_type: &'static str, text: String) -> Response<Bytes> {
+    with_body(status, content_type, Bytes::from(text))
 }
 
 /// An answer without a body.

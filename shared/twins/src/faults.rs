@@ -154,6 +154,16 @@ pub enum ScriptError {
     },
 }
 
+impl ScriptError {
+    /// What is wrong, as a JSON pointer into the list of rules.
+    pub fn pointer(&self) -> String {
+        match self {
+            Self::Chance { rule } => format!("/{}/when/chance", rule.saturating_sub(1)),
+            Self::Status { rule, .. } => format!("/{}/what/status/code", rule.saturating_sub(1)),
+        }
+    }
+}
+
 impl Script {
     /// Takes the rules in order of precedence.
     ///

@@ -6,6 +6,7 @@
 //! - [`HubSpotTwin`]: the batch calls of HubSpot's CRM objects.
 //! - [`BatchTwin`]: a generic JSON API that takes batches of records.
 //! - [`ConnectorTwin`]: any HTTP API that a connector file describes.
+//! - [`JobTwin`]: asynchronous CSV jobs, as Salesforce's Bulk API 2.0 has them.
 //!
 //! All run as a real HTTP server on loopback (`builder().start()`), as an [`axum::Router`]
 //! ([`Twin::router`]) and without any transport ([`Twin::handle`]).
@@ -28,6 +29,7 @@ mod connector;
 mod desk;
 mod faults;
 mod hubspot;
+mod jobs;
 mod journal;
 mod row_error;
 mod server;
@@ -40,6 +42,7 @@ pub use faults::{Fault, RetryAfter, Rule, Script, ScriptError, When};
 pub use hubspot::{
     HubSpotRecord, HubSpotTwin, HubSpotTwinBuilder, InvalidRows, Kind, Property, ResultOrder, Schema,
 };
+pub use jobs::{JobRecord, JobSeen, JobState, JobTwin, JobTwinBuilder, JobWait};
 pub use journal::{Action, Applied, Counts, Ended, Journal};
 pub use row_error::RowError;
 pub use server::RunningTwin;

@@ -83,6 +83,11 @@ impl Windows {
         Self(limits.into_iter().map(Window::new).collect())
     }
 
+    /// The limits there are.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = RateLimit> {
+        self.0.iter().map(|window| window.limit).filter(|limit| limit.requests > 0)
+    }
+
     /// Counts a request at `now` in every window, or says how long until one would be let through by all; then it
     /// counts in none.
     pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Duration> {

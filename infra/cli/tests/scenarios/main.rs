@@ -16,4 +16,5 @@ mod harness;
 mod hubspot;
 mod postgres;
 mod rejections;
+mod twin;
 mod unloads;

@@ -72,6 +72,12 @@ impl BatchTwinBuilder {
         self
     }
 
+    /// The key field of all objects that are given none by [`key`](Self::key).
+    pub fn default_key(mut self, field: &str) -> Self {
+        field.clone_into(&mut self.api.default_key);
+        self
+    }
+
     /// How row errors are told.
     pub fn row_errors(mut self, row_errors: RowErrors) -> Self {
         self.api.row_errors = row_errors;
@@ -144,6 +150,7 @@ impl BatchTwin {
             api: Api {
                 auth: Auth::None,
                 keys: HashMap::new(),
+                default_key: "id".to_owned(),
                 row_errors: RowErrors::UnderOk,
                 max_records: 1_000,
                 max_bytes: 10 * 1024 * 1024,
@@ -222,6 +229,12 @@ impl Twin for BatchTwin {
         self.0.lock().journal.clone()
     }
 
+    fn held(&self) -> BTreeMap<String, usize> {
+        let desk = self.0.lock();
+        let held = |records: &Records| records.keyed.len() + records.appended.len();
+        desk.dialect.objects.iter().map(|(name, records)| (name.clone(), held(records))).collect()
+    }
+
     fn set_faults(&self, script: Script) {
         self.0.set_faults(script);
     }
@@ -230,6 +243,7 @@ impl Twin for BatchTwin {
 pub(crate) struct Api {
     auth: Auth,
     keys: HashMap<String, String>,
+    default_key: String,
     row_errors: RowErrors,
     max_records: usize,
     max_bytes: usize,
@@ -241,7 +255,7 @@ pub(crate) struct Api {
 
 impl Api {
     fn key_field(&self, object: &str) -> &str {
-        self.keys.get(object).map_or("id", String::as_str)
+        self.keys.get(object).map_or(self.default_key.as_str(), String::as_str)
     }
 
     fn write(

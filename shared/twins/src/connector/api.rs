@@ -34,7 +34,7 @@ pub(crate) struct Api {
     connector: HttpConnector,
     operations: Vec<Arc<Compiled>>,
     settings: BTreeMap<String, String>,
-    auth: Auth,
+    pub(super) auth: Auth,
     /// What requests are about that don't say.
     object: String,
     keys: BTreeMap<String, Vec<String>>,
@@ -105,10 +105,6 @@ impl Api {
         refuse_row: Option<Arc<RefuseRow>>,
     ) -> Self {
         Self { refused_rows, refuse_duplicates, says_retry_after, refuse_row, ..self }
-    }
-
-    pub(super) fn replace_auth(&mut self, auth: Auth) {
-        self.auth = auth;
     }
 
     pub(super) fn seed(&mut self, object: &str, key: &str, fields: &Value) -> String {

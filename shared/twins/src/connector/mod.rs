@@ -301,7 +301,17 @@ impl ConnectorTwin {
 
     /// From now on this credential is asked for, as after a rotation.
     pub fn replace_auth(&self, auth: Auth) {
-        self.0.lock().dialect.replace_auth(auth);
+        self.0.lock().dialect.auth = auth;
+    }
+
+    /// The credential asked for.
+    pub fn auth(&self) -> Auth {
+        self.0.lock().dialect.auth.clone()
+    }
+
+    /// The limits that it enforces; the requests a day as a window of 24 hours.
+    pub fn limits(&self) -> Vec<RateLimit> {
+        self.0.lock().limits()
     }
 
     /// Puts a record with these fields, a JSON object, into an object without a request, unnoted in the journal. Gives its id.
@@ -351,6 +361,12 @@ impl Twin for ConnectorTwin {
 
     fn journal(&self) -> Journal {
         self.0.lock().journal.clone()
+    }
+
+    fn held(&self) -> BTreeMap<String, usize> {
+        let desk = self.0.lock();
+        let held = |object: &records::Object| object.live.len() + object.appended.len();
+        desk.dialect.objects.iter().map(|(name, object)| (name.clone(), held(object))).collect()
     }
 
     fn set_faults(&self, script: Script) {

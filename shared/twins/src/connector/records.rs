@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use penstock_model::operation::OperationKind;
 use serde_json::{Map, Value};
 
+use super::members::{Members, plain};
 use crate::{journal::Action, row_error::RowError};
 
 /// One record of a [`ConnectorTwin`](super::ConnectorTwin). Values are kept as the JSON text by which they were sent,
@@ -20,6 +21,19 @@ pub struct ConnectorRecord {
 }
 
 impl ConnectorRecord {
+    /// The key of a record with these match fields, a JSON object; nothing if one of them identifies nothing.
+    pub fn key_of(matched: &str) -> Option<String> {
+        let members = Self::fields_of(matched);
+        let values: Vec<String> = members.values().map(|json| plain(json)).collect::<Option<_>>()?;
+        joined(values)
+    }
+
+    /// The members of a JSON object as a record keeps them; none if it is no object.
+    pub fn fields_of(object: &str) -> BTreeMap<String, String> {
+        let members: Members<'_> = serde_json::from_str(object).unwrap_or_default();
+        members.0.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
+    }
+
     /// The value of a field.
     pub fn value(&self, field: &str) -> Option<Value> {
         serde_json::from_str(self.fields.get(field)?).ok()
@@ -28,6 +42,14 @@ impl ConnectorRecord {
     /// All fields as one object.
     pub fn to_value(&self) -> Value {
         to_value(&self.fields)
+    }
+}
+
+/// The key that these values of match fields make, which stand in the order of the fields' names.
+pub(super) fn joined(values: Vec<String>) -> Option<String> {
+    match <[String; 1]>::try_from(values) {
+        Ok([only]) => Some(only),
+        Err(values) => (!values.is_empty()).then(|| Value::from(values).to_string()),
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{
     body::{Misfit, Row},
     members::{Members, plain},
-    records::Asked,
+    records::{Asked, joined},
 };
 use crate::row_error::RowError;
 
@@ -77,10 +77,7 @@ pub(super) fn take(
     let by_fields = || -> Option<String> {
         let names = names.as_deref()?;
         let values: Vec<String> = names.iter().map(|name| plain(fields.get(name)?)).collect::<Option<_>>()?;
-        match <[String; 1]>::try_from(values) {
-            Ok([only]) => Some(only),
-            Err(values) => (!values.is_empty()).then(|| serde_json::Value::from(values).to_string()),
-        }
+        joined(values)
     };
     let key = match &match_value {
         Some((value, _)) => Some(value.clone()),

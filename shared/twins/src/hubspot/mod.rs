@@ -239,6 +239,12 @@ impl Twin for HubSpotTwin {
         self.0.lock().journal.clone()
     }
 
+    fn held(&self) -> BTreeMap<String, usize> {
+        let names: Vec<String> = self.0.lock().dialect.objects.keys().cloned().collect();
+        let held = names.into_iter().map(|name| (name.clone(), self.count(&name)));
+        held.filter(|(_, count)| *count > 0).collect()
+    }
+
     fn set_faults(&self, script: Script) {
         self.0.set_faults(script);
     }
