@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use penstock_twins::{
     Action, Auth, BatchTwin, ConnectorTwin, HubSpotTwin, JobTwin, Kind, Property, RunningTwin, Script, Twin,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{faults, listed};
 use crate::args;
@@ -103,11 +104,13 @@ async fn until_stopped<T: Twin>(
     port: u16,
 ) -> anyhow::Result<ExitCode> {
     twin.set_faults(script);
+    // Listened for before anyone is told of the address, so that no Ctrl-C ends the twin without a word.
+    let mut interrupted = signal(SignalKind::interrupt())?;
     let running = RunningTwin::start(twin, port).await?;
     println!("{name} answers at {}", running.address());
     println!("it asks for: {}", auth.describe());
     println!("end it with Ctrl-C; it then tells what it saw");
-    tokio::signal::ctrl_c().await?;
+    interrupted.recv().await;
     print!("\n{}", seen(&running.twin));
     running.stop().await;
     Ok(ExitCode::SUCCESS)

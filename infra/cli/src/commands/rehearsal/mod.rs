@@ -21,14 +21,13 @@ use penstock_model::contract::RunOptions;
 use penstock_model::definition::{FirstRun, Mode};
 use penstock_model::operation::Transformed;
 use penstock_model::port::Clock;
-use penstock_model::report::RunStatus;
 use penstock_twins::{ConnectorRecord, ConnectorTwin, Script, Twin};
 
 use super::run::absolute;
 use super::{checked_sync, dead_letters, faults, listed, platform_with, preview};
 use crate::args;
 use crate::definitions::check::CheckedSync;
-use crate::local::{self, Finished, LocalExecutions, Platform, Start, publish};
+use crate::local::{self, LocalExecutions, Platform, Start, publish};
 use crate::progress::Shown;
 use account::{FixedSecret, InProcess};
 use verdict::{RunShown, Verdict};
@@ -152,7 +151,7 @@ async fn run_until_done(
         let requests = twin.journal().requests() - before;
         let pending = finished.report.as_ref().map(|report| report.pending);
         let run = RunShown::of(&finished, requests, pending);
-        let is_done = is_done(&finished, pending);
+        let is_done = run.is_last();
         let is_stuck = requests == 0
             && runs.last().is_some_and(|last| {
                 last.requests == 0 && last.failure.is_some() && last.failure == run.failure
@@ -168,12 +167,4 @@ async fn run_until_done(
         clock.sleep(wait).await;
     }
     Ok(runs)
-}
-
-fn is_done(finished: &Finished, pending: Option<u64>) -> bool {
-    match finished.result.status {
-        RunStatus::NothingToDo => true,
-        RunStatus::Succeeded | RunStatus::SucceededWithRejections => pending == Some(0),
-        RunStatus::Failed => false,
-    }
 }

@@ -42,6 +42,15 @@ impl RunShown {
             pending,
         }
     }
+
+    /// Whether it left nothing to send.
+    pub(super) fn is_last(&self) -> bool {
+        match self.status {
+            RunStatus::NothingToDo => true,
+            RunStatus::Succeeded | RunStatus::SucceededWithRejections => self.pending == Some(0),
+            RunStatus::Failed => false,
+        }
+    }
 }
 
 /// Dead letters of one kind.
@@ -60,18 +69,26 @@ pub(super) struct LimitShown {
     most: u64,
 }
 
+impl LimitShown {
+    fn is_kept(&self) -> bool {
+        self.most <= u64::from(self.allowed)
+    }
+}
+
 /// The one object that `--json` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Verdict {
     /// Whether nothing was lost, duplicated, or sent above a limit.
     good: bool,
+    /// Whether the last run left nothing to send. If not, rows count as lost that a later run may still deliver.
+    done: bool,
     runs: Vec<RunShown>,
     /// Rows of the unload.
     rows: u64,
     /// Rows whose record at the twin is what they are mapped to.
     arrived: u64,
-    /// Of those, rows that are dead letters too, because nobody could know that they arrived.
-    arrived_unknown: u64,
+    /// Of those, rows that are dead letters too: they arrived by a request whose answer was lost, and nobody could know.
+    arrived_dead: u64,
     /// Rows that share their record with another row, whose values it has.
     overwritten: u64,
     /// Rows that had nothing to say, or whose record was there already.
@@ -124,7 +141,7 @@ impl Verdict {
             match (fate, code) {
                 (Fate::Arrived, code) => {
                     verdict.arrived += 1;
-                    verdict.arrived_unknown += u64::from(code.is_some());
+                    verdict.arrived_dead += u64::from(code.is_some());
                 }
                 (_, Some(code)) => *dead.entry(code.to_owned()).or_default() += 1,
                 (Fate::Overwritten, None) => verdict.overwritten += 1,
@@ -139,8 +156,8 @@ impl Verdict {
         verdict.dead_letters = dead.into_iter().map(|(code, rows)| DeadShown { code, rows }).collect();
         verdict.duplicated = held.duplicated();
         verdict.repeated = held.repeated(sync, twin);
-        let is_within = |limit: &LimitShown| limit.most <= u64::from(limit.allowed);
-        verdict.good = verdict.lost == 0 && verdict.duplicated == 0 && verdict.limits.iter().all(is_within);
+        verdict.good =
+            verdict.lost == 0 && verdict.duplicated == 0 && verdict.limits.iter().all(LimitShown::is_kept);
         verdict
     }
 
@@ -153,10 +170,11 @@ impl Verdict {
         });
         Self {
             good: false,
+            done: runs.last().is_some_and(RunShown::is_last),
             runs,
             rows: 0,
             arrived: 0,
-            arrived_unknown: 0,
+            arrived_dead: 0,
             overwritten: 0,
             skipped: 0,
             dead_letters: Vec::new(),
@@ -175,12 +193,30 @@ impl Verdict {
         self.good
     }
 
+    fn headline(&self) -> String {
+        if self.good {
+            return "nothing lost, nothing twice, no limit exceeded".to_owned();
+        }
+        let mut reasons = Vec::new();
+        if !self.done {
+            reasons.push(format!("after {} runs not everything is delivered", self.runs.len()));
+        } else if self.lost > 0 {
+            reasons.push(format!("{} rows are lost", self.lost));
+        }
+        if self.duplicated > 0 {
+            reasons.push(format!("{} records came twice", self.duplicated));
+        }
+        if self.limits.iter().any(|limit| !limit.is_kept()) {
+            reasons.push("a limit was exceeded".to_owned());
+        }
+        format!("NOT GOOD: {}", reasons.join(", "))
+    }
+
     /// The verdict for a person.
     pub(super) fn plain(&self) -> String {
-        let headline = if self.good { "nothing lost, nothing twice, no limit exceeded" } else { "NOT GOOD" };
-        let mut lines = vec![headline.to_owned()];
+        let mut lines = vec![self.headline()];
         for (n, run) in (1..).zip(&self.runs) {
-            let pending = run.pending.map_or("unknown".to_owned(), |pending| pending.to_string());
+            let pending = run.pending.map_or("an unknown number".to_owned(), |pending| pending.to_string());
             lines.push(format!(
                 "  run {n:<8} {} requests: {} accepted, {} rejected, {} unknown; {pending} pending",
                 run.requests, run.accepted, run.rejected, run.unknown
@@ -189,12 +225,12 @@ impl Verdict {
                 lines.push(format!("               failed: {}: {}", failure.name, failure.message));
             }
         }
-        let unknown = match self.arrived_unknown {
+        let dead_too = match self.arrived_dead {
             0 => String::new(),
-            some => format!(" ({some} of them reported as unknown)"),
+            some => format!(" ({some} of them are dead letters too: their answer was lost)"),
         };
         lines.push(format!("  rows         {} in the unload", self.rows));
-        lines.push(format!("  arrived      {}, value for value{unknown}", self.arrived));
+        lines.push(format!("  arrived      {}, value for value{dead_too}", self.arrived));
         for (count, what) in [
             (self.overwritten, "overwritten  {} share a record with another row, whose values it has"),
             (self.skipped, "skipped      {} had nothing to say, or their record was there"),
@@ -206,7 +242,8 @@ impl Verdict {
         for dead in &self.dead_letters {
             lines.push(format!("  dead letters {} × {}", dead.rows, dead.code));
         }
-        lines.push(format!("  LOST         {}", self.lost));
+        let lost = if self.done { "LOST" } else { "undelivered" };
+        lines.push(format!("  {lost:<12} {}", self.lost));
         for key in &self.lost_keys {
             lines.push(format!("               {key}"));
         }
