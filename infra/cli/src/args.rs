@@ -84,6 +84,10 @@ pub struct Run {
     /// Pass over a guard this once.
     #[arg(long, value_parser = guard)]
     pub allow: Vec<GuardName>,
+    /// Rehearse the sync against a simulator of its destination that misbehaves as this fault script says; `none` for no faults.
+    /// Nothing leaves this machine, no credential is needed and the state is left alone.
+    #[arg(long, value_name = "FAULTS", conflicts_with_all = ["dry_run", "adopt", "full"])]
+    pub twin: Option<PathBuf>,
     /// Print one JSON object for programs.
     #[arg(long)]
     pub json: bool,
@@ -191,9 +195,15 @@ pub struct Replay {
 /// Arguments of `twin`.
 #[derive(Debug, Args)]
 pub struct Twin {
-    /// Which destination.
-    #[arg(value_parser = ["hubspot"])]
+    /// `hubspot`, `batch` (a generic API that takes batches of records), `jobs` (asynchronous CSV jobs as Salesforce has them),
+    /// or a connector file.
     pub destination: String,
+    /// The field that identifies a record, where a connector file's requests don't tell; of `batch`, `id` if left out.
+    #[arg(long)]
+    pub key: Vec<String>,
+    /// A fault script.
+    #[arg(long)]
+    pub faults: Option<PathBuf>,
     /// The port on loopback; a free one if left out.
     #[arg(long, default_value_t = 0)]
     pub port: u16,

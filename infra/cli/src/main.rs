@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    penstock_cli::commands::dispatch(penstock_cli::args::Cli::parse()).await
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = penstock_cli::args::Cli::parse();
+    penstock_cli::commands::runtime(&cli)?.block_on(penstock_cli::commands::dispatch(cli))
 }

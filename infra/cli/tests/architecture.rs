@@ -30,7 +30,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("penstock-store", &["penstock-model"]),
     ("penstock-lambda-kit", &["penstock-model"]),
     ("penstock-commit", &["penstock-model", "penstock-store", "penstock-columnar"]),
-    ("penstock-twins", &[]),
+    ("penstock-twins", &["penstock-model"]),
 ];
 
 /// What model, which has no IO and no runtime, may never use.

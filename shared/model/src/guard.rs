@@ -32,6 +32,12 @@ pub struct DiffCounts {
     pub snapshot_rows: u64,
     /// Overlay entries carried over.
     pub carried: u64,
+    /// Of `changed`: keys to which an earlier run already meant to send this very row. It has passed the guards.
+    #[serde(default)]
+    pub resumed_changes: u64,
+    /// Of `removed`: keys that an earlier run already meant to remove.
+    #[serde(default)]
+    pub resumed_removals: u64,
 }
 
 impl std::ops::AddAssign for DiffCounts {
@@ -46,6 +52,8 @@ impl std::ops::AddAssign for DiffCounts {
         self.null_keys += other.null_keys;
         self.snapshot_rows += other.snapshot_rows;
         self.carried += other.carried;
+        self.resumed_changes += other.resumed_changes;
+        self.resumed_removals += other.resumed_removals;
     }
 }
 
@@ -99,8 +107,11 @@ pub fn tripped(
             });
         }
     };
-    check(GuardName::MaxRemoved, guards.max_removed, counts.removed, "removed");
-    check(GuardName::MaxChanged, guards.max_changed, counts.changed, "changed");
+    // A run that died has left work that was let through before: it would keep the next one from carrying it on.
+    let removed = counts.removed.saturating_sub(counts.resumed_removals);
+    let changed = counts.changed.saturating_sub(counts.resumed_changes);
+    check(GuardName::MaxRemoved, guards.max_removed, removed, "removed");
+    check(GuardName::MaxChanged, guards.max_changed, changed, "changed");
     if let (Some(limit), Some(nulls)) = (guards.max_null_rise, nulls)
         && !allow.contains(&GuardName::MaxNullRise)
     {
@@ -175,6 +186,19 @@ mod tests {
                 .collect();
             assert_eq!(names, expected, "{removed} removed, {changed} changed");
         }
+    }
+
+    #[test]
+    fn what_an_earlier_run_meant_to_do_is_not_counted_again() {
+        let guards = Guards {
+            max_removed: Some(Limit::Percent(2.0)),
+            max_changed: Some(Limit::Percent(5.0)),
+            max_null_rise: None,
+        };
+        let resumed = DiffCounts { resumed_changes: 900, resumed_removals: 300, ..counts(320, 950) };
+        assert_eq!(tripped(&guards, &resumed, None, &[]), Vec::new());
+        let more = DiffCounts { resumed_changes: 899, ..resumed };
+        assert_eq!(tripped(&guards, &more, None, &[]).len(), 1);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What all twins do with a request: count it, let the script have its way, ask for the credential, keep the limits.
 
 use std::{
+    collections::BTreeMap,
     fmt,
+    num::NonZeroU64,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,16 +21,20 @@ use crate::{
     clock::{Clock, Moment},
     faults::{Fault, Faults, RetryAfter, Script},
     journal::{Ended, Journal},
-    window::{DailyQuota, RateLimit, Window},
+    row_error::RowError,
+    window::{DAY, DailyQuota, RateLimit, Windows},
 };
 
 /// A simulated API. Clones share one state.
 pub trait Twin: Clone + Send + Sync + 'static {
-    /// Handles one request without any transport. `path` may have a query, which is ignored.
+    /// Handles one request without any transport. `path` may have a query; the twins of built-in APIs ignore it.
     fn handle(&self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Reply;
 
     /// What was seen and applied so far.
     fn journal(&self) -> Journal;
+
+    /// How many records each object holds, with the appended ones.
+    fn held(&self) -> BTreeMap<String, usize>;
 
     /// Replaces the fault script; its counts begin anew.
     fn set_faults(&self, script: Script);
@@ -80,9 +86,22 @@ pub(crate) struct Request<'a> {
     pub(crate) number: u64,
     pub(crate) method: &'a Method,
     pub(crate) path: &'a str,
+    /// What stands after the path's question mark.
+    pub(crate) query: Option<&'a str>,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
     pub(crate) now: Moment,
+    /// The script's own errors for rows, and for which.
+    row_faults: Option<(NonZeroU64, RowError)>,
+}
+
+impl Request<'_> {
+    /// Why the script refuses the row at this position, from 0, if it does.
+    pub(crate) fn refused_row(&self, position: usize) -> Option<RowError> {
+        let (every, error) = self.row_faults.as_ref()?;
+        let position = u64::try_from(position).ok()?;
+        position.is_multiple_of(every.get()).then(|| error.clone())
+    }
 }
 
 /// Why a request is turned away before it is looked into.
@@ -110,13 +129,47 @@ pub(crate) trait Dialect: Send + 'static {
 
 /// The limits of an account.
 pub(crate) struct Limits {
-    pub(crate) window: Window,
+    pub(crate) windows: Windows,
     pub(crate) daily: Option<DailyQuota>,
+    /// Until when, since the start, the script has used up the day; and whether refusals say so.
+    closed: Option<(Duration, bool)>,
+}
+
+impl Limits {
+    fn new(rates: Vec<RateLimit>, daily: Option<u64>) -> Self {
+        Self { windows: Windows::new(rates), daily: daily.map(DailyQuota::new), closed: None }
+    }
+
+    /// Uses up the quota of the day of `since_start`.
+    fn close(&mut self, since_start: Duration, says: bool) {
+        let days = since_start.as_secs() / DAY.as_secs() + 1;
+        self.closed = Some((Duration::from_secs(days * DAY.as_secs()), says));
+        if let Some(daily) = &mut self.daily {
+            daily.use_up(since_start);
+        }
+    }
+
+    /// Counts a request, or says why not, and how long to wait if that is told.
+    fn admit(&mut self, now: Moment, says: bool) -> Result<(), (Refusal, Option<Duration>)> {
+        if let Some((until, says)) = self.closed
+            && now.since_start < until
+        {
+            return Err((Refusal::QuotaGone, says.then(|| until.saturating_sub(now.since_start))));
+        }
+        self.windows.admit(now.instant).map_err(|wait| (Refusal::Throttled, says.then_some(wait)))?;
+        match &mut self.daily {
+            Some(daily) => {
+                daily.admit(now.since_start).map_err(|wait| (Refusal::QuotaGone, says.then_some(wait)))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// What the builders of all twins have.
 pub(crate) struct Setting {
-    pub(crate) rate: RateLimit,
+    /// All hold at once.
+    pub(crate) rates: Vec<RateLimit>,
     pub(crate) daily: Option<u64>,
     pub(crate) faults: Script,
     pub(crate) wall_clock: Option<Timestamp>,
@@ -124,7 +177,7 @@ pub(crate) struct Setting {
 
 impl Setting {
     pub(crate) fn new(rate: RateLimit) -> Self {
-        Self { rate, daily: None, faults: Script::default(), wall_clock: None }
+        Self { rates: vec![rate], daily: None, faults: Script::default(), wall_clock: None }
     }
 }
 
@@ -153,7 +206,7 @@ impl<D: Dialect> SharedDesk<D> {
             journal: Journal::default(),
             clock: Clock::starting_at(setting.wall_clock.unwrap_or_else(Timestamp::now)),
             faults: Faults::new(setting.faults),
-            limits: Limits { window: Window::new(setting.rate), daily: setting.daily.map(DailyQuota::new) },
+            limits: Limits::new(setting.rates, setting.daily),
         })))
     }
 
@@ -172,13 +225,20 @@ impl<D: Dialect> SharedDesk<D> {
 }
 
 impl<D: Dialect> Desk<D> {
+    /// The limits that are enforced, the daily one as a window of a day.
+    pub(crate) fn limits(&self) -> Vec<RateLimit> {
+        let daily = self.limits.daily.as_ref().and_then(|daily| u32::try_from(daily.limit()).ok());
+        let daily = daily.map(|requests| RateLimit::new(requests, DAY));
+        self.limits.windows.limits().chain(daily).collect()
+    }
+
     fn handle(&mut self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Reply {
-        let path = path.split_once('?').map_or(path, |(path, _query)| path);
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let now = self.clock.now();
         let number = self.journal.arrived(now.instant);
-        let request = Request { number, method, path, headers, body, now };
+        let mut request = Request { number, method, path, query, headers, body, now, row_faults: None };
         let mut after = Duration::ZERO;
-        let outcome = match self.faults.next(path) {
+        let outcome = match self.faults.next(path, now.since_start) {
             None => Ok(self.answer(&request)),
             Some(Fault::Slow { ms }) => {
                 after = Duration::from_millis(ms);
@@ -187,6 +247,14 @@ impl<D: Dialect> Desk<D> {
             Some(Fault::Status { code, retry_after }) => Ok(self.failing(code, retry_after, &request)),
             Some(Fault::Unauthorized) => Ok(self.refuse(Refusal::Unauthorized, &request)),
             Some(Fault::QuotaGone) => Ok(self.refuse(Refusal::QuotaGone, &request)),
+            Some(Fault::DayUsedUp { retry_after }) => {
+                self.limits.close(now.since_start, retry_after);
+                Ok(self.answer(&request))
+            }
+            Some(Fault::RefuseRows { every, code, message, field }) => {
+                request.row_faults = Some((every, RowError { code, message, field }));
+                Ok(self.answer(&request))
+            }
             Some(Fault::NotJson) => Ok(html(StatusCode::OK, "We will be back soon")),
             Some(Fault::WrongJson) => {
                 drop(self.answer(&request));
@@ -215,16 +283,9 @@ impl<D: Dialect> Desk<D> {
         if !self.dialect.authorized(request) {
             return self.refuse(Refusal::Unauthorized, request);
         }
-        let refused = match (self.limits.window.admit(request.now.instant), &mut self.limits.daily) {
-            (Err(wait), _) => Some((Refusal::Throttled, wait)),
-            (Ok(()), Some(daily)) => {
-                daily.admit(request.now.since_start).err().map(|wait| (Refusal::QuotaGone, wait))
-            }
-            (Ok(()), None) => None,
-        };
-        if let Some((refusal, wait)) = refused {
+        if let Err((refusal, wait)) = self.limits.admit(request.now, self.dialect.says_retry_after()) {
             let mut response = self.refuse(refusal, request);
-            if self.dialect.says_retry_after() {
+            if let Some(wait) = wait {
                 // Rounded up: a whole number of seconds after which a place is surely free.
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -290,6 +351,11 @@ pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response<Bytes>
 /// An answer with a page for people, as gateways give it.
 pub(crate) fn html(status: StatusCode, text: &str) -> Response<Bytes> {
     with_body(status, "text/html", Bytes::from(format!("<html><body><h1>{text}</h1></body></html>")))
+}
+
+/// An answer with a text that is no JSON.
+pub(crate) fn text(status: StatusCode, content_type: &'static str, text: String) -> Response<Bytes> {
+    with_body(status, content_type, Bytes::from(text))
 }
 
 /// An answer without a body.

@@ -1,6 +1,6 @@
 //! Scripted faults: when a twin misbehaves, and how.
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,10 @@ pub struct When {
     pub seed: u64,
     /// At most so many times.
     pub times: Option<u64>,
+    /// Only when this many seconds have passed since the twin's start.
+    pub after_s: Option<u64>,
+    /// Only until this many seconds have passed since the twin's start.
+    pub before_s: Option<u64>,
 }
 
 /// What goes wrong. A write is *applied* only where it says so.
@@ -73,8 +77,28 @@ pub enum Fault {
     },
     /// 401, whatever the credential.
     Unauthorized,
-    /// The API's answer for a used-up daily quota.
+    /// The API's answer for a used-up daily quota; only to this request.
     QuotaGone,
+    /// The day's quota is used up: this request and all others until the twin's next day get the API's answer for it.
+    DayUsedUp {
+        /// Whether they are told with `Retry-After` when the next day begins.
+        #[serde(default)]
+        retry_after: bool,
+    },
+    /// The request is handled, but some of its rows are refused as the API refuses a row.
+    RefuseRows {
+        /// Every nth row of the request, from its first on; every one if left out.
+        #[serde(default = "each")]
+        every: NonZeroU64,
+        /// The error code.
+        code: String,
+        /// The words.
+        #[serde(default = "refused_by_script")]
+        message: String,
+        /// The field at fault.
+        #[serde(default)]
+        field: Option<String>,
+    },
     /// The request is handled and applied; its answer is held back.
     Slow {
         /// How long, in milliseconds.
@@ -91,6 +115,14 @@ pub enum Fault {
     WrongJson,
     /// A 200 with an HTML page, as a proxy gives it; the request is not handled.
     NotJson,
+}
+
+const fn each() -> NonZeroU64 {
+    NonZeroU64::MIN
+}
+
+fn refused_by_script() -> String {
+    "the fault script refuses this row".to_owned()
 }
 
 /// The two forms of `Retry-After` (RFC 9110 section 10.2.3).
@@ -120,6 +152,16 @@ pub enum ScriptError {
         /// The status given.
         code: u16,
     },
+}
+
+impl ScriptError {
+    /// What is wrong, as a JSON pointer into the list of rules.
+    pub fn pointer(&self) -> String {
+        match self {
+            Self::Chance { rule } => format!("/{}/when/chance", rule.saturating_sub(1)),
+            Self::Status { rule, .. } => format!("/{}/what/status/code", rule.saturating_sub(1)),
+        }
+    }
 }
 
 impl Script {
@@ -179,12 +221,12 @@ impl Faults {
         Self(script.0.into_iter().map(played).collect())
     }
 
-    /// What befalls the next request, which goes to `path`.
-    pub(crate) fn next(&mut self, path: &str) -> Option<Fault> {
+    /// What befalls the next request, which goes to `path`, so long after the twin's start.
+    pub(crate) fn next(&mut self, path: &str, since_start: Duration) -> Option<Fault> {
         let mut fault = None;
         // Every rule counts and draws for each request, so that a rule's course doesn't depend on those before it.
         for played in &mut self.0 {
-            if played.holds(path) && fault.is_none() {
+            if played.holds(path, since_start) && fault.is_none() {
                 played.fired += 1;
                 fault = Some(played.rule.what.clone());
             }
@@ -194,8 +236,9 @@ impl Faults {
 }
 
 impl PlayedRule {
-    fn holds(&mut self, path: &str) -> bool {
-        let When { path_contains, nth, every, from, until, chance, seed: _, times } = &self.rule.when;
+    fn holds(&mut self, path: &str, since_start: Duration) -> bool {
+        let When { path_contains, nth, every, from, until, chance, seed: _, times, after_s, before_s } =
+            &self.rule.when;
         if path_contains.as_ref().is_some_and(|part| !path.contains(part.as_str())) {
             return false;
         }
@@ -208,6 +251,8 @@ impl PlayedRule {
             && from.is_none_or(|from| seen >= from.get())
             && until.is_none_or(|until| seen <= until.get())
             && times.is_none_or(|times| self.fired < times)
+            && after_s.is_none_or(|after| since_start >= Duration::from_secs(after))
+            && before_s.is_none_or(|before| since_start < Duration::from_secs(before))
     }
 }
 
@@ -222,7 +267,9 @@ mod tests {
         let script: Script = serde_json::from_value(json!([{"when": when, "what": "reset"}])).unwrap();
         let mut faults = Faults::new(script);
         let path = |number: u64| if number % 2 == 1 { "/contacts/upsert" } else { "/contacts/read" };
-        (1..=count).filter(|number| faults.next(path(*number)).is_some()).collect()
+        (1..=count)
+            .filter(|number| faults.next(path(*number), Duration::from_secs(*number)).is_some())
+            .collect()
     }
 
     #[test]
@@ -239,6 +286,9 @@ mod tests {
         check(json!({"path_contains": "read"}), &[2, 4, 6, 8]);
         check(json!({"path_contains": "read", "nth": 2}), &[4]);
         check(json!({"path_contains": "read", "every": 2, "times": 1}), &[4]);
+        // Request n comes n seconds after the start.
+        check(json!({"after_s": 6}), &[6, 7, 8]);
+        check(json!({"after_s": 3, "before_s": 5}), &[3, 4]);
         check(json!({"chance": 0.0}), &[]);
         check(json!({"chance": 1.0, "until": 2}), &[1, 2]);
     }
@@ -259,9 +309,9 @@ mod tests {
         ]))
         .unwrap();
         let mut faults = Faults::new(script);
-        assert_eq!(faults.next("/"), Some(Fault::Reset));
-        assert_eq!(faults.next("/"), Some(Fault::AnswerLost));
-        assert_eq!(faults.next("/"), None);
+        assert_eq!(faults.next("/", Duration::ZERO), Some(Fault::Reset));
+        assert_eq!(faults.next("/", Duration::ZERO), Some(Fault::AnswerLost));
+        assert_eq!(faults.next("/", Duration::ZERO), None);
     }
 
     #[test]
@@ -273,9 +323,11 @@ mod tests {
             {"what": {"slow": {"ms": 5}}},
             {"what": "unauthorized"}, {"what": "quota_gone"}, {"what": "reset"}, {"what": "answer_lost"},
             {"what": "truncated"}, {"what": "wrong_json"}, {"what": "not_json"},
+            {"what": {"day_used_up": {"retry_after": true}}}, {"what": {"day_used_up": {}}},
+            {"what": {"refuse_rows": {"every": 3, "code": "bad", "field": "email"}}},
         ]);
         let script: Script = serde_json::from_value(rules).unwrap();
-        assert_eq!(script.rules().len(), 11);
+        assert_eq!(script.rules().len(), 14);
         let again: Script = serde_json::from_str(&serde_json::to_string(&script).unwrap()).unwrap();
         assert_eq!(again, script);
     }

@@ -1,6 +1,6 @@
 //! What reached a twin and what it did: the source of the answers to a test's questions.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use tokio::time::Instant;
 
@@ -40,6 +40,29 @@ pub enum Action {
     Deleted,
     /// A record was added without regard to its key.
     Appended,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered(status) => write!(f, "answered with {status}"),
+            Self::Reset => f.write_str("reset before it was handled"),
+            Self::AnswerLost => f.write_str("handled, the answer lost"),
+            Self::Truncated => f.write_str("handled, the answer cut short"),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Unchanged => "unchanged",
+            Self::Deleted => "deleted",
+            Self::Appended => "appended",
+        })
+    }
 }
 
 /// One accepted operation.

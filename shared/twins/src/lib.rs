@@ -5,8 +5,10 @@
 //!
 //! - [`HubSpotTwin`]: the batch calls of HubSpot's CRM objects.
 //! - [`BatchTwin`]: a generic JSON API that takes batches of records.
+//! - [`ConnectorTwin`]: any HTTP API that a connector file describes.
+//! - [`JobTwin`]: asynchronous CSV jobs, as Salesforce's Bulk API 2.0 has them.
 //!
-//! Both run as a real HTTP server on loopback (`builder().start()`), as an [`axum::Router`]
+//! All run as a real HTTP server on loopback (`builder().start()`), as an [`axum::Router`]
 //! ([`Twin::router`]) and without any transport ([`Twin::handle`]).
 //!
 //! Time is tokio's clock ([`tokio::time::Instant`]): a test that pauses time also pauses a twin's rate limits.
@@ -23,19 +25,25 @@ pub use axum::http;
 
 mod batch;
 mod clock;
+mod connector;
 mod desk;
 mod faults;
 mod hubspot;
+mod jobs;
 mod journal;
+mod row_error;
 mod server;
 mod window;
 
-pub use batch::{Auth, BatchTwin, BatchTwinBuilder, RowError, RowErrors};
+pub use batch::{Auth, BatchTwin, BatchTwinBuilder, RowErrors};
+pub use connector::{ConnectorRecord, ConnectorTwin, ConnectorTwinBuilder, RefusedRows};
 pub use desk::{Broken, Reply, Twin};
 pub use faults::{Fault, RetryAfter, Rule, Script, ScriptError, When};
 pub use hubspot::{
     HubSpotRecord, HubSpotTwin, HubSpotTwinBuilder, InvalidRows, Kind, Property, ResultOrder, Schema,
 };
+pub use jobs::{JobRecord, JobSeen, JobState, JobTwin, JobTwinBuilder, JobWait};
 pub use journal::{Action, Applied, Counts, Ended, Journal};
+pub use row_error::RowError;
 pub use server::RunningTwin;
 pub use window::{RateLimit, most_within};

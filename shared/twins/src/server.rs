@@ -98,7 +98,10 @@ async fn respond<T: Twin>(State(twin): State<T>, request: Request) -> Response<B
         *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
         return response;
     };
-    let Reply { after, outcome } = twin.handle(&parts.method, parts.uri.path(), &parts.headers, &body);
+    let Reply { after, outcome } = {
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        twin.handle(&parts.method, target, &parts.headers, &body)
+    };
     if !after.is_zero() {
         tokio::time::sleep(after).await;
     }

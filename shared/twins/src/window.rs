@@ -4,7 +4,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The length of a day of a daily quota.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// At most so many requests in any stretch of time of this length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,22 +37,24 @@ impl Window {
         Self { limit, admitted: VecDeque::new() }
     }
 
-    pub(crate) fn limit(&self) -> RateLimit {
-        self.limit
-    }
-
-    /// Counts a request at `now`, or says how long until the next one would be let through.
-    pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+    /// How long a request at `now` has to wait; zero if it would be let through.
+    pub(crate) fn wait(&mut self, now: Instant) -> Duration {
         if self.limit.requests == 0 {
-            return Ok(());
+            return Duration::ZERO;
         }
         self.forget(now);
-        if self.remaining() == 0 {
-            let oldest = self.admitted.front().copied().unwrap_or(now);
-            return Err((oldest + self.limit.within).saturating_duration_since(now));
+        if self.remaining() > 0 {
+            return Duration::ZERO;
         }
-        self.admitted.push_back(now);
-        Ok(())
+        let oldest = self.admitted.front().copied().unwrap_or(now);
+        (oldest + self.limit.within).saturating_duration_since(now)
+    }
+
+    /// Counts a request at `now`.
+    pub(crate) fn count(&mut self, now: Instant) {
+        if self.limit.requests > 0 {
+            self.admitted.push_back(now);
+        }
     }
 
     /// How many requests would be let through at `now`.
@@ -72,6 +75,40 @@ impl Window {
     }
 }
 
+/// Several limits that all hold at once.
+pub(crate) struct Windows(pub(crate) Vec<Window>);
+
+impl Windows {
+    pub(crate) fn new(limits: Vec<RateLimit>) -> Self {
+        Self(limits.into_iter().map(Window::new).collect())
+    }
+
+    /// The limits there are.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = RateLimit> {
+        self.0.iter().map(|window| window.limit).filter(|limit| limit.requests > 0)
+    }
+
+    /// Counts a request at `now` in every window, or says how long until one would be let through by all; then it
+    /// counts in none.
+    pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+        let wait = self.0.iter_mut().map(|window| window.wait(now)).max().unwrap_or_default();
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        for window in &mut self.0 {
+            window.count(now);
+        }
+        Ok(())
+    }
+
+    /// The window with the fewest requests left at `now`, and how many; nothing without limits.
+    pub(crate) fn tightest(&mut self, now: Instant) -> Option<(RateLimit, usize, Duration)> {
+        let left = self.0.iter_mut().filter(|window| window.limit.requests > 0);
+        left.map(|window| (window.limit, window.remaining_at(now), window.wait(now)))
+            .min_by_key(|(_, remaining, _)| *remaining)
+    }
+}
+
 /// A number of requests a day; days are counted from the twin's start.
 pub(crate) struct DailyQuota {
     limit: u64,
@@ -86,6 +123,11 @@ impl DailyQuota {
 
     pub(crate) fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// Takes all that is left of the day's quota.
+    pub(crate) fn use_up(&mut self, since_start: Duration) {
+        self.used += self.remaining_at(since_start);
     }
 
     /// Takes one request from the day's quota, or says how long until the next day.
@@ -139,20 +181,42 @@ mod tests {
     #[test]
     fn a_place_is_free_again_when_its_request_leaves_the_window() {
         let start = Instant::now();
-        let mut window = Window::new(RateLimit::new(2, millis(100)));
+        let mut window = Windows::new(vec![RateLimit::new(2, millis(100))]);
         assert_eq!(window.admit(start), Ok(()));
         assert_eq!(window.admit(start + millis(40)), Ok(()));
         assert_eq!(window.admit(start + millis(60)), Err(millis(40)));
         assert_eq!(window.admit(start + millis(99)), Err(millis(1)));
         assert_eq!(window.admit(start + millis(100)), Ok(()));
         assert_eq!(window.admit(start + millis(101)), Err(millis(39)));
-        assert_eq!(window.remaining_at(start + millis(140)), 1);
+        let (_, remaining, wait) = window.tightest(start + millis(140)).unwrap();
+        assert_eq!((remaining, wait), (1, Duration::ZERO));
+    }
+
+    #[test]
+    fn several_windows_hold_at_once_and_a_refused_request_counts_in_none() {
+        let start = Instant::now();
+        let mut windows = Windows::new(vec![
+            RateLimit::new(1, millis(10)),
+            RateLimit::new(2, millis(100)),
+            RateLimit::UNLIMITED,
+        ]);
+        assert_eq!(windows.admit(start), Ok(()));
+        assert_eq!(windows.admit(start + millis(5)), Err(millis(5)));
+        assert_eq!(
+            windows.admit(start + millis(10)),
+            Ok(()),
+            "the refused one took no place in the longer window"
+        );
+        assert_eq!(windows.admit(start + millis(20)), Err(millis(80)));
+        let (limit, remaining, wait) = windows.tightest(start + millis(20)).unwrap();
+        assert_eq!((limit.requests, remaining, wait), (2, 0, millis(80)));
+        assert_eq!(windows.admit(start + millis(100)), Ok(()));
     }
 
     #[test]
     fn zero_means_no_limit() {
         let start = Instant::now();
-        let mut window = Window::new(RateLimit::UNLIMITED);
+        let mut window = Windows::new(vec![RateLimit::UNLIMITED]);
         assert!((0..1_000).all(|_| window.admit(start).is_ok()));
     }
 
@@ -186,7 +250,7 @@ mod tests {
         #[test]
         fn what_is_admitted_keeps_the_limit(gaps in prop::collection::vec(0u64..40, 1..200), limit in 1u32..8) {
             let rate = RateLimit::new(limit, millis(100));
-            let (mut window, mut now, mut admitted) = (Window::new(rate), Instant::now(), Vec::new());
+            let (mut window, mut now, mut admitted) = (Windows::new(vec![rate]), Instant::now(), Vec::new());
             for gap in gaps {
                 now += millis(gap);
                 if let Err(wait) = window.admit(now) {

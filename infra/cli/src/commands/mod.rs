@@ -3,8 +3,10 @@
 pub mod check;
 pub mod dead_letters;
 pub mod demo;
+mod faults;
 pub mod preview;
 pub mod redrive;
+pub mod rehearsal;
 pub mod run;
 pub mod runs;
 pub mod schema;
@@ -24,14 +26,37 @@ use crate::definitions::Mistake;
 use crate::definitions::check::{CheckedSync, check};
 use crate::local::{LocalExecutions, Platform};
 
-/// Carries out a command.
+/// The runtime that a command runs in. A rehearsal's time is turned: its waits take none.
+///
+/// # Errors
+/// The system has no threads left.
+pub fn runtime(cli: &Cli) -> std::io::Result<tokio::runtime::Runtime> {
+    match &cli.command {
+        Command::Run(args) if args.twin.is_some() => {
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()
+        }
+        Command::Demo(_)
+        | Command::Run(_)
+        | Command::Check(_)
+        | Command::Preview(_)
+        | Command::DeadLetters(_)
+        | Command::Replay(_)
+        | Command::Twin(_)
+        | Command::Schema(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+    }
+}
+
+/// Carries out a command, in the runtime that [`runtime`] gives for it.
 ///
 /// # Errors
 /// What could not be done at all; what a run or a check found is in the exit code.
 pub async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Demo(args) => demo::demo(args).await,
-        Command::Run(args) => run::run(args).await,
+        Command::Run(args) => match args.twin.clone() {
+            Some(faults) => rehearsal::rehearse(args, &faults).await,
+            None => run::run(args).await,
+        },
         Command::Check(args) => check::check_files(args).await,
         Command::Preview(args) => preview::preview(args).await,
         Command::DeadLetters(args) => dead_letters::list(args).await,
@@ -62,23 +87,33 @@ async fn platform(
     let state = std::path::absolute(state)?;
     let executions = LocalExecutions::new(&state);
     let secrets = LocalSecrets::new(std::env::vars().collect(), definitions);
-    let platform = Platform {
-        state: Arc::new(FolderObjects::new(&state)),
+    let parts = Parts {
+        clock: Arc::new(SystemClock::new()),
+        random: Arc::new(SystemRandom),
+        secrets: Arc::new(secrets),
+        transport: Arc::new(penstock_destinations::ReqwestTransport::new()?),
+    };
+    Ok((platform_with(parts, &state, &executions, locations).await, executions))
+}
+
+/// The platform over a state folder, with these parts.
+async fn platform_with(
+    parts: Parts,
+    state: &Path,
+    executions: &LocalExecutions,
+    locations: &[&str],
+) -> Platform {
+    Platform {
+        state: Arc::new(FolderObjects::new(state)),
         unloads: Arc::new(opener(locations).await),
         executions: Arc::new(executions.clone()),
-        parts: Parts {
-            clock: Arc::new(SystemClock::new()),
-            random: Arc::new(SystemRandom),
-            secrets: Arc::new(secrets),
-            transport: Arc::new(penstock_destinations::ReqwestTransport::new()?),
-        },
+        parts,
         sizes: penstock_plan::Sizes {
             read_concurrency: 2,
             diff_concurrency: 2,
             ..penstock_plan::Sizes::default()
         },
-    };
-    Ok((platform, executions))
+    }
 }
 
 /// The one sync of a file, or every mistake in it and in what it refers to.

@@ -28,8 +28,26 @@ pub async fn preview(args: args::Preview) -> anyhow::Result<ExitCode> {
         Ok(checked) => checked,
         Err(mistakes) => anyhow::bail!("{}", listed(&mistakes)),
     };
+    for line in mapped(&checked, args.unload.as_deref(), args.rows).await? {
+        println!("{}", shown(line));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The rows that are read at a time.
+const ROWS: u32 = 50_000;
+
+/// The first rows of a sync's unload, or of the one at `unload`, as a run would map them.
+///
+/// # Errors
+/// What is wrong with the unload or with the mapping.
+pub(super) async fn mapped(
+    checked: &CheckedSync,
+    unload: Option<&str>,
+    rows: u32,
+) -> anyhow::Result<Vec<Transformed>> {
     let definition = &checked.unload.definition;
-    let (location, complete) = match &args.unload {
+    let (location, complete) = match unload {
         Some(location) => (absolute(location)?, Complete::AsListed),
         None => (
             crate::definitions::check::absolute(&checked.unload.file, &definition.location),
@@ -40,7 +58,7 @@ pub async fn preview(args: args::Preview) -> anyhow::Result<ExitCode> {
     let found = unload::discover(&unloads, &location, complete).await.map_err(Failure::from)?;
     let columns =
         unload::with_zone(found.columns, definition.naive_timestamps.as_deref()).map_err(Failure::from)?;
-    let plan = plan(&checked, found.unload, columns);
+    let plan = plan(checked, found.unload, columns);
     let capabilities = plan.definition.capabilities();
     let mapping =
         Mapping::compile(&plan.definition.sync, Some(&plan.columns), &capabilities).map_err(|problems| {
@@ -49,20 +67,20 @@ pub async fn preview(args: args::Preview) -> anyhow::Result<ExitCode> {
             Failure::new(FailureName::MappingInvalid, words.join("\n"))
         })?;
     let objects = unloads.open(&plan.unload.root)?;
-    let mut left = args.rows;
+    let mut left = rows;
+    let mut mapped = Vec::new();
     for work in &plan.append {
         for range in &work.pending {
-            let range = RowRange { to: range.to.min(left), ..*range };
-            left -= range.to;
-            for line in transform::append(objects.as_ref(), &plan, &mapping, work, range)
-                .await
-                .map_err(Failure::from)?
-            {
-                println!("{}", shown(line));
+            let end = range.to.min(left);
+            left -= end;
+            for from in (0..end).step_by(usize::try_from(ROWS)?) {
+                let range = RowRange { from, to: from.saturating_add(ROWS).min(end), ..*range };
+                let lines = transform::append(objects.as_ref(), &plan, &mapping, work, range);
+                mapped.extend(lines.await.map_err(Failure::from)?);
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(mapped)
 }
 
 /// A plan that appends the whole unload: what maps its rows is what a run would use.

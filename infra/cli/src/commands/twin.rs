@@ -1,10 +1,17 @@
 //! `penstock twin`.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
-use penstock_twins::{HubSpotTwin, Kind, Property, RunningTwin};
+use penstock_twins::{
+    Action, Auth, BatchTwin, ConnectorTwin, HubSpotTwin, JobTwin, Kind, Property, RunningTwin, Script, Twin,
+};
+use tokio::signal::unix::{SignalKind, signal};
 
+use super::{faults, listed};
 use crate::args;
+use crate::definitions::Project;
 
 /// A HubSpot account whose contacts have the properties that the samples write, beside HubSpot's own.
 #[must_use]
@@ -21,13 +28,113 @@ pub fn hubspot(token: &str) -> HubSpotTwin {
         .build()
 }
 
-/// Serves a simulator on loopback until the process is ended.
+/// Serves a simulator on loopback until Ctrl-C, then tells what it saw.
 ///
 /// # Errors
-/// If the port can't be had.
+/// If the fault script or the connector file is wrong, or the port can't be had.
 pub async fn serve(args: args::Twin) -> anyhow::Result<ExitCode> {
-    let running = RunningTwin::start(hubspot(&args.token), args.port).await?;
-    println!("a HubSpot twin answers at {} with token {}", running.address(), args.token);
-    std::future::pending::<()>().await;
+    let script = match &args.faults {
+        Some(file) => faults::read(file).map_err(|mistake| anyhow::anyhow!("{mistake}"))?,
+        None => Script::default(),
+    };
+    let bearer = Auth::Bearer(args.token.clone());
+    match args.destination.as_str() {
+        "hubspot" => {
+            if !args.key.is_empty() {
+                anyhow::bail!("--key: a request to HubSpot names its key itself (idProperty)");
+            }
+            let twin = hubspot(&args.token);
+            until_stopped(twin, "a HubSpot twin", &bearer, script, args.port).await
+        }
+        "batch" => {
+            let key = match args.key.as_slice() {
+                [] => "id",
+                [key] => key,
+                [_, _, ..] => anyhow::bail!("--key: a record of this API has one key field"),
+            };
+            let twin = BatchTwin::builder().auth(bearer.clone()).default_key(key).build();
+            until_stopped(twin, "a twin of a batch API", &bearer, script, args.port).await
+        }
+        "jobs" => {
+            if !args.key.is_empty() {
+                anyhow::bail!("--key: a job names its key itself (externalIdFieldName)");
+            }
+            let twin = JobTwin::builder().token(&args.token).build();
+            until_stopped(twin, "a twin of a bulk job API", &bearer, script, args.port).await
+        }
+        file if file.contains(['.', '/']) => {
+            let (name, twin) = of_file(Path::new(file), &args)?;
+            let auth = twin.auth();
+            until_stopped(twin, &format!("a twin of {name}"), &auth, script, args.port).await
+        }
+        other => anyhow::bail!(
+            "there is no twin {other}; there are hubspot, batch and jobs, and that of any connector file: ./my-crm.yaml"
+        ),
+    }
+}
+
+/// The twin of a connector file, and the API's name.
+fn of_file(file: &Path, args: &args::Twin) -> anyhow::Result<(String, ConnectorTwin)> {
+    let mut project = Project::default();
+    project.read(file);
+    if !project.mistakes.is_empty() {
+        anyhow::bail!("{}", listed(&project.mistakes));
+    }
+    let Some(connector) = project.connectors.into_values().next() else {
+        anyhow::bail!("{}:1: holds no connector: a twin is made from a connector file", file.display());
+    };
+    let mut builder = ConnectorTwin::builder(connector.definition.clone()).token(&args.token);
+    if !args.key.is_empty() {
+        builder = builder.key("*", args.key.iter().map(String::as_str));
+    }
+    match builder.build() {
+        Ok(twin) => Ok((connector.definition.name, twin)),
+        Err(problems) => {
+            let mistakes: Vec<_> = problems.iter().map(|problem| connector.mistake(problem)).collect();
+            anyhow::bail!("{}", listed(&mistakes))
+        }
+    }
+}
+
+async fn until_stopped<T: Twin>(
+    twin: T,
+    name: &str,
+    auth: &Auth,
+    script: Script,
+    port: u16,
+) -> anyhow::Result<ExitCode> {
+    twin.set_faults(script);
+    // Listened for before anyone is told of the address, so that no Ctrl-C ends the twin without a word.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let running = RunningTwin::start(twin, port).await?;
+    println!("{name} answers at {}", running.address());
+    println!("it asks for: {}", auth.describe());
+    println!("end it with Ctrl-C; it then tells what it saw");
+    interrupted.recv().await;
+    print!("\n{}", seen(&running.twin));
+    running.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a twin saw, for people.
+fn seen(twin: &impl Twin) -> String {
+    let journal = twin.journal();
+    let mut lines = vec![format!("{} requests", journal.requests())];
+    for ((path, ended), count) in journal.requests_by_path() {
+        lines.push(format!("  {count:>6} {path}: {ended}"));
+    }
+    let mut writes: BTreeMap<(&str, Action), u64> = BTreeMap::new();
+    for applied in journal.applied() {
+        *writes.entry((&applied.object, applied.action)).or_default() += 1;
+    }
+    lines.push(format!("{} writes", journal.applied().len()));
+    for ((object, action), count) in writes {
+        lines.push(format!("  {count:>6} {object}: {action}"));
+    }
+    let records = twin.held();
+    lines.push(format!("{} records", records.values().sum::<usize>()));
+    for (object, count) in records {
+        lines.push(format!("  {count:>6} {object}"));
+    }
+    lines.join("\n") + "\n"
 }

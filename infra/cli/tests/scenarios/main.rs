@@ -19,4 +19,5 @@ mod postgres;
 mod redrive;
 mod rejections;
 mod runs;
+mod twin;
 mod unloads;

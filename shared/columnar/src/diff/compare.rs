@@ -70,6 +70,17 @@ impl Known<'_> {
         }
     }
 
+    /// Whether an earlier run meant to do this very thing, and could not.
+    fn waits_for(&self, intended: Intended) -> bool {
+        self.overlay.is_some_and(|entry| {
+            let is_waiting = match entry.disposition {
+                Disposition::Pending => true,
+                Disposition::Rejected | Disposition::Unrepeatable => false,
+            };
+            is_waiting && entry.intended == intended
+        })
+    }
+
     /// Whether the destination has the record, or may have it.
     fn is_present(&self) -> bool {
         let Previous { accepted, maybe_present } = self.previous();
@@ -145,7 +156,11 @@ impl<'a> Differ<'a, '_> {
                     ChangeKind::Changed
                     | ChangeKind::Removed
                     | ChangeKind::DuplicateKey
-                    | ChangeKind::NullKey => self.output.counts.changed += 1,
+                    | ChangeKind::NullKey => {
+                        let same = Intended::Send { row_hash: hashes.compare };
+                        self.output.counts.changed += 1;
+                        self.output.counts.resumed_changes += u64::from(known.waits_for(same));
+                    }
                 }
                 self.change(kind, row, known.previous());
                 self.remember(row);
@@ -238,6 +253,7 @@ impl<'a> Differ<'a, '_> {
 
     fn remove(&mut self, known: Known<'a>) {
         self.output.counts.removed += 1;
+        self.output.counts.resumed_removals += u64::from(known.waits_for(Intended::Remove));
         match self.rules.removals {
             Removals::CountOnly => {}
             Removals::Emit => {

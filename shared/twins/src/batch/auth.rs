@@ -28,7 +28,17 @@ pub enum Auth {
 }
 
 impl Auth {
-    pub(super) fn accepts(&self, headers: &HeaderMap) -> bool {
+    /// The credential in words, such as `Authorization: Bearer TOKEN`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::None => "no credential".to_owned(),
+            Self::Bearer(token) => format!("Authorization: Bearer {token}"),
+            Self::Basic { user, password } => format!("HTTP basic, {user}:{password}"),
+            Self::Header { name, value } => format!("{name}: {value}"),
+        }
+    }
+
+    pub(crate) fn accepts(&self, headers: &HeaderMap) -> bool {
         match self {
             Self::None => true,
             Self::Bearer(token) => credential(headers, "bearer").is_some_and(|given| given == token),

@@ -20,6 +20,7 @@ use crate::{
     desk::{Dialect, Limits, Refusal, Reply, Request, Setting, SharedDesk, Twin, claims_json, json_response},
     faults::Script,
     journal::{Action, Applied, Journal},
+    row_error::RowError,
     server::RunningTwin,
     window::RateLimit,
 };
@@ -28,7 +29,6 @@ mod auth;
 mod records;
 
 pub use auth::Auth;
-pub use records::RowError;
 
 use records::{Records, Stored, Verb, key_of};
 
@@ -72,6 +72,12 @@ impl BatchTwinBuilder {
         self
     }
 
+    /// The key field of all objects that are given none by [`key`](Self::key).
+    pub fn default_key(mut self, field: &str) -> Self {
+        field.clone_into(&mut self.api.default_key);
+        self
+    }
+
     /// How row errors are told.
     pub fn row_errors(mut self, row_errors: RowErrors) -> Self {
         self.api.row_errors = row_errors;
@@ -101,7 +107,7 @@ impl BatchTwinBuilder {
 
     /// The rate limit; none by default. A 429 says `Retry-After` in seconds.
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.setting.rate = limit;
+        self.setting.rates = vec![limit];
         self
     }
 
@@ -144,6 +150,7 @@ impl BatchTwin {
             api: Api {
                 auth: Auth::None,
                 keys: HashMap::new(),
+                default_key: "id".to_owned(),
                 row_errors: RowErrors::UnderOk,
                 max_records: 1_000,
                 max_bytes: 10 * 1024 * 1024,
@@ -232,6 +239,12 @@ impl Twin for BatchTwin {
         self.0.lock().journal.clone()
     }
 
+    fn held(&self) -> BTreeMap<String, usize> {
+        let desk = self.0.lock();
+        let held = |records: &Records| records.keyed.len() + records.appended.len();
+        desk.dialect.objects.iter().map(|(name, records)| (name.clone(), held(records))).collect()
+    }
+
     fn set_faults(&self, script: Script) {
         self.0.set_faults(script);
     }
@@ -240,6 +253,7 @@ impl Twin for BatchTwin {
 pub(crate) struct Api {
     auth: Auth,
     keys: HashMap<String, String>,
+    default_key: String,
     row_errors: RowErrors,
     max_records: usize,
     max_bytes: usize,
@@ -251,7 +265,7 @@ pub(crate) struct Api {
 
 impl Api {
     fn key_field(&self, object: &str) -> &str {
-        self.keys.get(object).map_or("id", String::as_str)
+        self.keys.get(object).map_or(self.default_key.as_str(), String::as_str)
     }
 
     fn write(
@@ -277,7 +291,12 @@ impl Api {
         let refuse = |record: &Value| refuse_row.as_ref().and_then(|refuse| refuse(object, record));
 
         let records = self.objects.entry(object.to_owned()).or_default();
-        let plan = records.plan(verb, &key_field, &rows, refuse);
+        let mut plan = records.plan(verb, &key_field, &rows, refuse);
+        for (position, planned) in plan.iter_mut().enumerate() {
+            if let Some(error) = request.refused_row(position) {
+                *planned = Err(error);
+            }
+        }
         let any_error = plan.iter().any(Result::is_err);
         if any_error && self.row_errors == RowErrors::WholeBatch {
             let message = "at least one record is not acceptable; none was applied";

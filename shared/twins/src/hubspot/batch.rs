@@ -127,7 +127,12 @@ pub(super) fn respond(
             return empty(StatusCode::NO_CONTENT);
         }
         Call::Upsert | Call::Create | Call::Update => {
-            let plan = plan(object, call, &batch.inputs);
+            let mut plan = plan(object, call, &batch.inputs);
+            for (position, planned) in plan.iter_mut().enumerate() {
+                if let Some(error) = request.refused_row(position) {
+                    *planned = Err(Problem::validation(error.message));
+                }
+            }
             if let Some(problem) = whole_batch_problem(&plan, &batch.inputs, hubspot.invalid_rows) {
                 return problem.response(request.number);
             }

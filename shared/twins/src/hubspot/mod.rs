@@ -115,7 +115,7 @@ impl HubSpotTwinBuilder {
 
     /// The rate limit; 190 requests in 10 seconds by default.
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.setting.rate = limit;
+        self.setting.rates = vec![limit];
         self
     }
 
@@ -239,6 +239,12 @@ impl Twin for HubSpotTwin {
         self.0.lock().journal.clone()
     }
 
+    fn held(&self) -> BTreeMap<String, usize> {
+        let names: Vec<String> = self.0.lock().dialect.objects.keys().cloned().collect();
+        let held = names.into_iter().map(|name| (name.clone(), self.count(&name)));
+        held.filter(|(_, count)| *count > 0).collect()
+    }
+
     fn set_faults(&self, script: Script) {
         self.0.set_faults(script);
     }
@@ -343,9 +349,7 @@ impl Dialect for HubSpot {
         let mut set = |name: &'static str, value: u64| {
             headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
         };
-        let limit = limits.window.limit();
-        if limit.requests > 0 {
-            let remaining = limits.window.remaining_at(now.instant);
+        if let Some((limit, remaining, _)) = limits.windows.tightest(now.instant) {
             set("x-hubspot-ratelimit-max", u64::from(limit.requests));
             set("x-hubspot-ratelimit-remaining", u64::try_from(remaining).unwrap_or(u64::MAX));
             let interval = u64::try_from(limit.within.as_millis()).unwrap_or(u64::MAX);

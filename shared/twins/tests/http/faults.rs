@@ -180,6 +180,30 @@ async fn an_archive_answer_has_no_body_to_cut_and_is_lost() {
 }
 
 #[tokio::test]
+async fn rows_are_refused_by_script_in_each_apis_own_form() {
+    let rule = || {
+        script(
+            json!([{"what": {"refuse_rows": {"every": 2, "code": "bad", "message": "no", "field": "name"}}}]),
+        )
+    };
+    let batch = BatchTwin::builder().faults(rule()).start().await.unwrap();
+    let body = json!({"records": [{"id": 1}, {"id": 2}, {"id": 3}]});
+    let answer = post(batch.addr(), "/people/upsert", "", &body).await.answered().json();
+    let statuses: Vec<_> = answer["results"].as_array().unwrap().iter().map(|row| &row["status"]).collect();
+    assert_eq!(statuses, ["error", "created", "error"]);
+    assert_eq!(answer["results"][0]["error"], json!({"code": "bad", "message": "no", "field": "name"}));
+
+    let hubspot = HubSpotTwin::builder().faults(rule()).start().await.unwrap();
+    let input = |email: &str| json!({"objectWriteTraceId": email, "properties": {"email": email}});
+    let body = json!({"inputs": [input("a@x.co"), input("b@x.co")]});
+    let answer =
+        post(hubspot.addr(), "/crm/v3/objects/contacts/batch/create", "pat-twin", &body).await.answered();
+    assert_eq!((answer.status, hubspot.twin.count("contacts")), (207, 1));
+    assert_eq!(answer.json()["errors"][0]["category"], "VALIDATION_ERROR");
+    assert_eq!(answer.json()["errors"][0]["context"]["objectWriteTraceId"], json!(["a@x.co"]));
+}
+
+#[tokio::test]
 async fn a_script_can_be_replaced_while_the_twin_runs() {
     let running = BatchTwin::builder().start().await.unwrap();
     assert_eq!(upsert(&running).await.answered().status, 200);

@@ -102,3 +102,12 @@ async fn the_daily_quota_returns_the_next_day() {
     // At 0, 10, 20, 30 hours.
     assert_eq!(paced(&twin, 4, Duration::from_secs(36_000)).await, [200, 200, 429, 200]);
 }
+
+/// From the second request on the day is over, for any twin, until the next one begins.
+#[tokio::test(start_paused = true)]
+async fn a_script_can_use_up_the_day() {
+    let rules = serde_json::json!([{"when": {"nth": 2}, "what": {"day_used_up": {"retry_after": true}}}]);
+    let twin = BatchTwin::builder().faults(serde_json::from_value(rules).unwrap()).build();
+    // At 0, 5, 10, 15, 20 and 25 hours.
+    assert_eq!(paced(&twin, 6, Duration::from_secs(18_000)).await, [200, 429, 429, 429, 429, 200]);
+}

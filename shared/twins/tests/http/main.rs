@@ -5,4 +5,5 @@ mod batch;
 mod client;
 mod faults;
 mod hubspot;
+mod jobs;
 mod limits;
