@@ -40,7 +40,9 @@ pub fn runtime(cli: &Cli) -> std::io::Result<tokio::runtime::Runtime> {
         | Command::Check(_)
         | Command::Preview(_)
         | Command::DeadLetters(_)
+        | Command::Redrive(_)
         | Command::Replay(_)
+        | Command::Runs(_)
         | Command::Twin(_)
         | Command::Schema(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
     }
