@@ -86,6 +86,17 @@ lint() {
   step "lints"
   cargo clippy --workspace --all-targets --locked -- -D warnings
 
+  step "scripts"
+  # The benchmark is not run by a test: that it can be read is all that is checked.
+  local script
+  for script in infra/*.sh infra/bench/*.sh .ci/run; do
+    bash -n "$script"
+  done
+  # In memory: nothing is left beside them.
+  python3 -c 'import sys; [compile(open(name, "rb").read(), name, "exec") for name in sys.argv[1:]]' \
+    infra/bench/*.py infra/bench/contenders/*.py infra/lint/*.py infra/cli/demo/*.py
+  echo "no findings"
+
   step "dependencies: licences, bans, sources"
   # Not advisories: their database is no package of a registry, and CI reaches nothing else.
   local deny

@@ -16,7 +16,8 @@ pub struct ChunkResult {
     pub chunk: Chunk,
     /// Per ordinal: the outcome that counts; `None` without a witness.
     pub outcomes: Vec<Option<Outcome>>,
-    /// Per ordinal: what transform made of the change; `None` if transform never ran.
+    /// Per ordinal: what transform made of the change; `None` if transform never ran, or if nobody needs to know since
+    /// receipts settle every ordinal.
     pub transformed: Option<Vec<Transformed>>,
     /// Whether a push began.
     pub reached: ChunkReached,
@@ -87,9 +88,16 @@ fn repeat(plan: &RunPlan, kind: Option<OperationKind>) -> Repeat {
 /// `StorageUnavailable`, or `ContractMismatch` if an object can't be read.
 pub async fn load(state: &dyn Objects, plan: &RunPlan, chunk: Chunk) -> Result<ChunkResult, Failure> {
     let keys = plan.run.keys();
-    let transformed: Option<Vec<Transformed>> =
-        lines::read_lines(state, &keys.operations(chunk.chunk)).await?;
     let witnessed = receipts::load(state, &keys, chunk.chunk).await?;
+    // Most chunks end so. Their operations are by far the largest object of a run: identities are all they are for.
+    let settled = (0..chunk.changes).all(|n| {
+        matches!(witnessed.outcomes.get(&n), Some(Outcome::Accepted { .. } | Outcome::Skipped { .. }))
+    });
+    let transformed: Option<Vec<Transformed>> = if settled && !plan.remember {
+        None
+    } else {
+        lines::read_lines(state, &keys.operations(chunk.chunk)).await?
+    };
     let mut outcomes = vec![None; chunk.changes as usize];
     for line in transformed.iter().flatten() {
         let (n, outcome) = match line {

@@ -34,6 +34,14 @@ pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, Undecodable> {
     }
 }
 
+/// Decodes a document that is known to be text: it is not looked through for bad UTF-8 once more.
+///
+/// # Errors
+/// [`Undecodable`], with the path of the member at fault.
+pub fn decode_text<T: DeserializeOwned>(json: &str) -> Result<T, Undecodable> {
+    serde_json::from_str(json).map_err(|error| explain::<T>(json.as_bytes(), &error))
+}
+
 fn explain<T: DeserializeOwned>(json: &[u8], error: &serde_json::Error) -> Undecodable {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let path = serde_path_to_error::deserialize::<_, T>(&mut deserializer)
@@ -84,6 +92,7 @@ mod tests {
         ];
         for (json, expected) in cases {
             let text = decode::<ReadRequest>(json.as_bytes()).unwrap_err().to_string();
+            assert_eq!(decode_text::<ReadRequest>(&json).unwrap_err().to_string(), text);
             assert!(text.starts_with(expected), "{text} does not start with {expected}");
             assert!(!text.contains("tim"), "{text}");
         }

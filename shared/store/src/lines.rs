@@ -1,7 +1,7 @@
 //! JSON lines: one value a line, compressed with zstd if the key ends in `.zst`.
 
 use bytes::Bytes;
-use penstock_model::decode::decode;
+use penstock_model::decode::{decode, decode_text};
 use penstock_model::port::{Condition, Objects, Put};
 use penstock_model::{Failure, FailureName};
 use serde::Serialize;
@@ -9,8 +9,10 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::{gone, storage_failure, unreadable};
 
-/// zstd's default level.
-const LEVEL: i32 = 3;
+/// zstd's fastest regular level: lines are read back once or twice, by functions that wait for nothing else.
+const LEVEL: i32 = 1;
+/// Objects that say they unpack to no more than this are unpacked in one go.
+const AT_ONCE: u64 = 1 << 30;
 
 /// The lines of some values, uncompressed. The same values always give the same bytes.
 ///
@@ -84,7 +86,7 @@ pub async fn require_lines<T: DeserializeOwned>(objects: &dyn Objects, key: &str
 pub fn decode_lines<T: DeserializeOwned>(key: &str, body: &[u8]) -> Result<Vec<T>, Failure> {
     let unpacked;
     let text = if is_compressed(key) {
-        unpacked = zstd::stream::decode_all(body).map_err(|error| {
+        unpacked = unpack(body).map_err(|error| {
             let message = format!("object {key} is not what this version can read");
             Failure::because(FailureName::ContractMismatch, message, error)
         })?;
@@ -92,12 +94,28 @@ pub fn decode_lines<T: DeserializeOwned>(key: &str, body: &[u8]) -> Result<Vec<T
     } else {
         body
     };
-    let lines = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
-    lines
-        .map(|(index, line)| {
-            decode(line).map_err(|cause| unreadable(&format!("{key} (line {})", index + 1), cause))
-        })
-        .collect()
+    let failed = |index: usize, cause| unreadable(&format!("{key} (line {})", index + 1), cause);
+    match std::str::from_utf8(text) {
+        Ok(text) => (0..)
+            .zip(text.split('\n'))
+            .filter(|(_, line)| !line.is_empty())
+            .map(|(index, line)| decode_text(line).map_err(|cause| failed(index, cause)))
+            .collect(),
+        // Some line is no text: the decoder says which.
+        Err(_) => (0..)
+            .zip(text.split(|byte| *byte == b'\n'))
+            .filter(|(_, line)| !line.is_empty())
+            .map(|(index, line)| decode(line).map_err(|cause| failed(index, cause)))
+            .collect(),
+    }
+}
+
+fn unpack(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    match zstd::zstd_safe::get_frame_content_size(body) {
+        Ok(Some(size @ ..=AT_ONCE)) => zstd::bulk::decompress(body, usize::try_from(size).unwrap_or(0)),
+        // Written by something else, or damaged: then this says so.
+        Ok(Some(_) | None) | Err(_) => zstd::stream::decode_all(body),
+    }
 }
 
 fn is_compressed(key: &str) -> bool {

@@ -1,5 +1,6 @@
 //! What the attempts at a chunk have witnessed: receipts, and intents that have none.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -33,20 +34,24 @@ pub async fn load(objects: &dyn Objects, keys: &RunKeys<'_>, chunk: ChunkId) -> 
     let attempts = attempts::of_chunk(objects, keys, chunk).await?.iter().filter(|it| !it.idle).count();
     let mut witnessed =
         Witnessed { attempts: u32::try_from(attempts).unwrap_or(u32::MAX), ..Witnessed::default() };
+    let receipts = read_all::<ReceiptLine>(objects, &keys.receipts(chunk)).await?;
+    // An intent is one array of ordinals, which makes it one line.
+    let intents = read_all::<Vec<u32>>(objects, &keys.intents(chunk)).await?;
     let mut answered: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
-    for (attempt, receipt) in read_all::<ReceiptLine>(objects, &keys.receipts(chunk)).await? {
-        for line in receipt {
-            answered.entry(attempt.clone()).or_default().insert(line.n);
-            witnessed.add(line.n, line.outcome);
+    if !intents.is_empty() {
+        for (attempt, receipt) in &receipts {
+            answered.entry(attempt.clone()).or_default().extend(receipt.iter().map(|line| line.n));
+        }
+        // What an attempt took back at its end needs no answer.
+        for (attempt, withdrawn) in read_all::<Vec<u32>>(objects, &keys.withdrawals(chunk)).await? {
+            answered.entry(attempt).or_default().extend(withdrawn.into_iter().flatten());
         }
     }
-    witnessed.answered = answered.keys().cloned().collect();
-    // What an attempt took back at its end needs no answer.
-    for (attempt, withdrawn) in read_all::<Vec<u32>>(objects, &keys.withdrawals(chunk)).await? {
-        answered.entry(attempt).or_default().extend(withdrawn.into_iter().flatten());
+    witnessed.answered = receipts.iter().map(|(attempt, _)| attempt.clone()).collect();
+    for line in receipts.into_iter().flat_map(|(_, receipt)| receipt) {
+        witnessed.add(line.n, line.outcome);
     }
-    // An intent is one array of ordinals, which makes it one line.
-    for (attempt, intent) in read_all::<Vec<u32>>(objects, &keys.intents(chunk)).await? {
+    for (attempt, intent) in intents {
         let answered = answered.get(&attempt);
         let open =
             intent.into_iter().flatten().filter(|n| !answered.is_some_and(|answered| answered.contains(n)));
@@ -59,11 +64,15 @@ pub async fn load(objects: &dyn Objects, keys: &RunKeys<'_>, chunk: ChunkId) -> 
 
 impl Witnessed {
     fn add(&mut self, n: u32, outcome: Outcome) {
-        let merged = match self.outcomes.remove(&n) {
-            Some(known) => known.merge(outcome),
-            None => outcome,
-        };
-        self.outcomes.insert(n, merged);
+        match self.outcomes.entry(n) {
+            Entry::Vacant(entry) => {
+                entry.insert(outcome);
+            }
+            Entry::Occupied(mut entry) => {
+                let known = std::mem::replace(entry.get_mut(), Outcome::accepted());
+                entry.insert(known.merge(outcome));
+            }
+        }
     }
 }
 

@@ -149,7 +149,7 @@ impl Story {
                     .unwrap()
                     .unwrap()
                     .unwrap();
-            let snapshot = laws::committed(&*state, &manifest);
+            let snapshot = laws::committed(&state, &manifest);
             told.lock().unwrap().push(format!("          {} committed", pointer.run));
             let records = destination.records();
             commits.lock().unwrap().push(Commit { pointer, manifest, snapshot, records });
@@ -237,7 +237,7 @@ impl Story {
             let ended = progress.map(|progress| Ended { run: run.clone(), progress });
             let how = ended.as_ref().map_or("was cancelled before it began".to_owned(), Ended::how);
             let at = began.elapsed().as_millis();
-            let report = laws::report(&*state, &run);
+            let report = laws::report(&state, &run);
             told.lock().unwrap().push(format!("{at:>9} {run}: {how}{report}"));
             ended
         }))

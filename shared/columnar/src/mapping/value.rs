@@ -12,11 +12,13 @@
 //!
 //! In text style every value is a string: the same spelling, quoted; lists and objects as JSON text; null as `""`.
 
+use std::fmt::Write as _;
+
 use penstock_model::connector::ValueStyle;
 
 use super::calendar::{push_date, push_moment, push_time};
 use super::cells::{Cell, Cells};
-use super::json::{push_base64, push_decimal, push_int, push_text, push_uuid};
+use super::json::{push_base64, push_int, push_text, push_unscaled, push_uuid};
 
 /// Appends a value as JSON in the destination's style.
 pub(super) fn push_value(out: &mut String, cell: &Cell<'_>, style: ValueStyle) {
@@ -139,9 +141,9 @@ pub(super) fn push_plain(out: &mut String, cell: &Cell<'_>) {
         Cell::Null => {}
         Cell::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
         Cell::Int(value) => push_int(out, *value),
-        Cell::Decimal(unscaled, scale, padding) => push_decimal(out, &unscaled.to_string(), *scale, *padding),
-        Cell::Float32(value) => push_float(out, f64::from(*value), || format!("{value:?}")),
-        Cell::Float(value) => push_float(out, *value, || format!("{value:?}")),
+        Cell::Decimal(unscaled, scale, padding) => push_unscaled(out, *unscaled, *scale, *padding),
+        Cell::Float32(value) => push_float(out, f64::from(*value), value),
+        Cell::Float(value) => push_float(out, *value, value),
         Cell::Text(text) => out.push_str(text),
         Cell::Number(text) | Cell::Json(text) => out.push_str(text),
         Cell::Bytes(bytes) => push_base64(out, bytes),
@@ -157,10 +159,11 @@ pub(super) fn push_plain(out: &mut String, cell: &Cell<'_>) {
     }
 }
 
-/// `shortest` gives the digits of a finite number; its Debug form is the shortest that reads back, and valid JSON.
-fn push_float(out: &mut String, value: f64, shortest: impl FnOnce() -> String) {
+/// The Debug form of a finite number is the shortest that reads back, and valid JSON.
+fn push_float(out: &mut String, value: f64, shortest: &impl std::fmt::Debug) {
     if value.is_finite() {
-        out.push_str(&shortest());
+        let written = write!(out, "{shortest:?}");
+        debug_assert!(written.is_ok(), "a String takes every write");
     } else if value.is_nan() {
         out.push_str("NaN");
     } else {

@@ -1,7 +1,5 @@
 //! Changed rows, by the sync's mode.
 
-use std::collections::HashMap;
-
 use arrow::record_batch::RecordBatch;
 use penstock_model::change::{Change, ChangeKind, Place};
 use penstock_model::dead_letter::Stage;
@@ -64,10 +62,10 @@ pub fn transform_rows(
         .iter()
         .map(|rows| mapping.rows(&compiled, &rows.batch, &plan.columns))
         .collect::<Result<Vec<_>, _>>()?;
-    let places = places(placed);
+    let places = Places::of(placed);
     let find = |place: Place| {
-        let (batch, row) = places.get(&place)?;
-        Some((batches.get(*batch)?, *row))
+        let (batch, row) = places.find(place)?;
+        Some((batches.get(batch)?, row))
     };
     (0_u32..)
         .zip(changes)
@@ -89,12 +87,25 @@ pub fn transform_rows(
         .collect()
 }
 
-fn places(placed: &[PlacedRows]) -> HashMap<Place, (usize, usize)> {
-    let all = placed.iter().enumerate().flat_map(|(batch, rows)| {
-        let places = rows.numbers.iter().enumerate();
-        places.map(move |(index, row)| (Place { split: rows.split, row: *row }, (batch, index)))
-    });
-    all.collect()
+/// Where the rows of a chunk lie: each place's batch, and its row in that.
+struct Places(Vec<(Place, usize, usize)>);
+
+impl Places {
+    fn of(placed: &[PlacedRows]) -> Self {
+        let all = placed.iter().enumerate().flat_map(|(batch, rows)| {
+            let places = rows.numbers.iter().enumerate();
+            places.map(move |(index, row)| (Place { split: rows.split, row: *row }, batch, index))
+        });
+        let mut all: Vec<_> = all.collect();
+        // They come in this order already.
+        all.sort_by_key(|(place, ..)| *place);
+        Self(all)
+    }
+
+    fn find(&self, place: Place) -> Option<(usize, usize)> {
+        let found = self.0.binary_search_by_key(&place, |(place, ..)| *place).ok()?;
+        self.0.get(found).map(|(_, batch, row)| (*batch, *row))
+    }
 }
 
 /// What is done about a change.
@@ -138,12 +149,12 @@ pub(super) fn append_rows(
             Ok((mapping.rows(&compiled, &rows.batch, &plan.columns)?, keys))
         })
         .collect::<Result<Vec<_>, TransformError>>()?;
-    let places = places(placed);
+    let places = Places::of(placed);
     (0_u32..)
         .zip(range.from..range.to)
         .map(|(n, row)| {
             let place = Place { split: range.split, row };
-            let found = places.get(&place).and_then(|(batch, index)| Some((batches.get(*batch)?, *index)));
+            let found = places.find(place).and_then(|(batch, index)| Some((batches.get(batch)?, index)));
             let ((rows, keys), index) = found.ok_or(TransformError::NoSuchRow { split: range.split, row })?;
             operation(n, OperationKind::Append, raw(keys.object(index))?, rows.map(index))
         })

@@ -1,6 +1,8 @@
 //! From an answer to one verdict per operation. Pure: no clock, no IO, no panic on any bytes.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use penstock_model::Timestamp;
@@ -190,14 +192,24 @@ fn row_verdicts(
         if rule.kind == ListKind::Results && lists == Lists::Errors {
             continue;
         }
+        let mut named = Vec::new();
         for element in 0..list.elements {
+            index.rows_of(rule, list, element, &mut named);
+            let is_open = |row: &usize| match (rule.kind, verdicts.get(*row)) {
+                (ListKind::Results, Some(cell)) => cell.is_none(),
+                (ListKind::Errors, Some(_)) => true,
+                (ListKind::Results | ListKind::Errors, None) => false,
+            };
+            named.retain(is_open);
+            let Some((last, others)) = named.split_last() else { continue };
             let verdict = element_verdict(operation, status, rule, list, element);
-            for row in index.rows_of(rule, list, element) {
-                let Some(cell) = verdicts.get_mut(row) else { continue };
-                match rule.kind {
-                    ListKind::Results if cell.is_some() => {}
-                    ListKind::Results | ListKind::Errors => *cell = Some(verdict.clone()),
+            for row in others {
+                if let Some(cell) = verdicts.get_mut(*row) {
+                    *cell = Some(verdict.clone());
                 }
+            }
+            if let Some(cell) = verdicts.get_mut(*last) {
+                *cell = Some(verdict);
             }
         }
     }
@@ -220,7 +232,7 @@ fn element_verdict(
     };
     if is_accepted {
         let id = rule.id.and_then(|slot| list.get(element, slot)).and_then(Found::text);
-        let mut outcome = accepted(operation, status, id.map(std::borrow::Cow::into_owned));
+        let mut outcome = accepted(operation, status, id.map(Cow::into_owned));
         if let (Outcome::Accepted { created, .. }, Some(condition)) = (&mut outcome, &rule.created)
             && let Some(holds) = condition.holds(list.get(element, condition.at))
         {
@@ -234,77 +246,112 @@ fn element_verdict(
     fate(operation, status, row_fate(meaning, operation.kind), refusal)
 }
 
+/// The rows that have the same key in a request. Mostly one.
+struct Alike {
+    first: usize,
+    others: Vec<usize>,
+}
+
+impl Alike {
+    fn push_into(&self, found: &mut Vec<usize>) {
+        found.push(self.first);
+        found.extend_from_slice(&self.others);
+    }
+}
+
+type Index<'a> = HashMap<Cow<'a, str>, Alike>;
+
 /// Finds the rows of a request by what an answer echoes. Indexes are made when first needed.
 struct RowIndex<'a> {
     operation: &'a CompiledOperation,
     rows: &'a [&'a Operation],
-    ordinals: Option<HashMap<String, Vec<usize>>>,
-    matches: Option<HashMap<String, Vec<usize>>>,
-    folded: Option<HashMap<String, Vec<usize>>>,
-    ids: Option<HashMap<String, Vec<usize>>>,
+    ordinals: Option<Index<'a>>,
+    matches: Option<Index<'a>>,
+    folded: Option<Index<'a>>,
+    ids: Option<Index<'a>>,
 }
 
 impl RowIndex<'_> {
-    fn rows_of(&mut self, rule: &ListRule, list: &FoundList<'_>, element: usize) -> Vec<usize> {
+    /// Puts the rows that an element names into `found`, in place of what was there.
+    fn rows_of(&mut self, rule: &ListRule, list: &FoundList<'_>, element: usize, found: &mut Vec<usize>) {
+        found.clear();
         for by in &rule.by {
-            let rows = self.by(*by, list, element);
-            if !rows.is_empty() {
-                return rows;
+            self.by(*by, list, element, found);
+            if !found.is_empty() {
+                return;
             }
         }
-        Vec::new()
     }
 
-    fn by(&mut self, by: CompiledBy, list: &FoundList<'_>, element: usize) -> Vec<usize> {
-        let echoed = |slot| list.get(element, slot).map(Found::texts).unwrap_or_default();
+    fn by(&mut self, by: CompiledBy, list: &FoundList<'_>, element: usize, found: &mut Vec<usize>) {
+        let echoed = |slot| list.get(element, slot).into_iter().flat_map(Found::texts);
         let (rows, operation) = (self.rows, self.operation);
         match by {
             // A list of another length can't be trusted to have its elements in place.
-            CompiledBy::Position if list.elements == rows.len() => vec![element],
-            CompiledBy::Position => Vec::new(),
+            CompiledBy::Position if list.elements == rows.len() => found.push(element),
+            CompiledBy::Position => {}
             CompiledBy::Index(slot) => {
-                echoed(slot).iter().filter_map(|n| n.parse().ok()).filter(|n| *n < rows.len()).collect()
+                found
+                    .extend(echoed(slot).filter_map(|n| n.parse::<usize>().ok()).filter(|n| *n < rows.len()));
             }
             CompiledBy::Ordinal(slot) => {
-                let index = self.ordinals.get_or_insert_with(|| index(rows, |row| Some(row.n.to_string())));
-                look_up(index, echoed(slot).iter().map(AsRef::as_ref))
+                let number = |row: &Operation| Some(row.n.to_string().into());
+                look_up(self.ordinals.get_or_insert_with(|| index(rows, number)), echoed(slot), found);
             }
             CompiledBy::Id(slot) => {
-                let index = self.ids.get_or_insert_with(|| index(rows, |row| row.id.clone()));
-                look_up(index, echoed(slot).iter().map(AsRef::as_ref))
+                let id = |row: &'_ Operation| row.id.clone().map(Cow::Owned);
+                look_up(self.ids.get_or_insert_with(|| index(rows, id)), echoed(slot), found);
             }
             CompiledBy::Match(slot) => {
-                let key = |row: &Operation| Some(plain(operation.match_field.value(row)?).into_owned());
-                let echoed = echoed(slot);
-                let exact = self.matches.get_or_insert_with(|| index(rows, key));
-                let found = look_up(exact, echoed.iter().map(AsRef::as_ref));
+                look_up(self.matches.get_or_insert_with(|| by_match(operation, rows)), echoed(slot), found);
                 if !found.is_empty() {
-                    return found;
+                    return;
                 }
                 // Some APIs echo e-mail addresses in lower case. Rows that become alike by it are left unnamed.
                 let fold = |text: &str| text.trim().to_lowercase();
                 let folded = self.folded.get_or_insert_with(|| {
-                    let mut folded = index(rows, |row| key(row).map(|key| fold(&key)));
-                    folded.retain(|_, rows| rows.len() == 1);
+                    let mut folded = Index::new();
+                    for (n, row) in rows.iter().enumerate() {
+                        if let Some(value) = operation.match_field.value(row) {
+                            add(&mut folded, fold(&plain(value)).into(), n);
+                        }
+                    }
+                    folded.retain(|_, alike| alike.others.is_empty());
                     folded
                 });
-                let echoed: Vec<String> = echoed.iter().map(|text| fold(text)).collect();
-                look_up(folded, echoed.iter().map(String::as_str))
+                look_up(folded, echoed(slot).map(|text| fold(&text).into()), found);
             }
         }
     }
 }
 
-fn index(rows: &[&Operation], key: impl Fn(&Operation) -> Option<String>) -> HashMap<String, Vec<usize>> {
-    let mut index: HashMap<String, Vec<usize>> = HashMap::with_capacity(rows.len());
+fn by_match<'a>(operation: &CompiledOperation, rows: &[&'a Operation]) -> Index<'a> {
+    index(rows, |row| operation.match_field.value(row).map(plain))
+}
+
+fn index<'a>(rows: &[&'a Operation], key: impl Fn(&'a Operation) -> Option<Cow<'a, str>>) -> Index<'a> {
+    let mut index = Index::with_capacity(rows.len());
     for (n, row) in rows.iter().enumerate() {
         if let Some(key) = key(row) {
-            index.entry(key).or_default().push(n);
+            add(&mut index, key, n);
         }
     }
     index
 }
 
-fn look_up<'k>(index: &HashMap<String, Vec<usize>>, keys: impl Iterator<Item = &'k str>) -> Vec<usize> {
-    keys.filter_map(|key| index.get(key)).flatten().copied().collect()
+fn add<'a>(index: &mut Index<'a>, key: Cow<'a, str>, row: usize) {
+    match index.entry(key) {
+        Entry::Vacant(entry) => {
+            entry.insert(Alike { first: row, others: Vec::new() });
+        }
+        Entry::Occupied(mut entry) => entry.get_mut().others.push(row),
+    }
+}
+
+fn look_up<'k>(index: &Index<'_>, keys: impl Iterator<Item = Cow<'k, str>>, found: &mut Vec<usize>) {
+    for key in keys {
+        if let Some(alike) = index.get(key.as_ref()) {
+            alike.push_into(found);
+        }
+    }
 }

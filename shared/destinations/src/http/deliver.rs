@@ -65,12 +65,15 @@ fn gather(delivery: &Delivery<'_>, cursor: &Cursor) -> Result<(Queue, Vec<Receip
     let mut unsendable = Vec::new();
     for (position, operation) in delivery.operations.iter().enumerate() {
         let compiled = delivery.destination.operation(operation.kind)?;
-        match (compiled.unsendable(operation), cursor.part_of(operation.n)) {
-            (Some(outcome), _) => unsendable.push(ReceiptLine { n: operation.n, outcome }),
-            (None, Some(part)) => {
-                gatherer.add_apart(position, part, compiled.size_of(operation), operation.kind)
+        if let Some(outcome) = compiled.unsendable(operation) {
+            unsendable.push(ReceiptLine { n: operation.n, outcome });
+            continue;
+        }
+        match cursor.part_of(operation.n) {
+            Some(part) => {
+                gatherer.add_apart(position, part, compiled.size_of(operation), operation.kind);
             }
-            (None, None) => gatherer.add(position, operation, compiled),
+            None => gatherer.add(position, operation, compiled),
         }
     }
     Ok((Queue::new(gatherer.finish()), unsendable))

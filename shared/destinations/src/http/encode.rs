@@ -86,7 +86,7 @@ impl MatchField {
         if let Some(rest) = text.strip_prefix(&self.prefix)
             && let Some(value) = rest.strip_suffix('}')
         {
-            return Some(value.trim());
+            return Some(value.trim_ascii());
         }
         let members: BTreeMap<&str, &'o RawValue> = serde_json::from_str(text).ok()?;
         members.get(name).map(|value| value.get())
@@ -231,7 +231,12 @@ fn write_members(body: &mut Vec<u8>, slot: RowSlot, row: &Operation) {
 
 /// What stands between an object's braces; nothing if it is no object.
 fn members(object: &RawValue) -> &str {
-    object.get().trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map_or("", str::trim)
+    object
+        .get()
+        .trim_ascii()
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+        .map_or("", str::trim_ascii)
 }
 
 pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {

@@ -62,13 +62,14 @@ impl Found<'_> {
     }
 
     /// Texts and numbers as texts: of a list all, of a scalar one.
-    pub(super) fn texts(&self) -> Vec<Cow<'_, str>> {
-        match self {
-            Self::List(items) => items.iter().filter_map(Self::text).collect(),
+    pub(super) fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let scalars = match self {
+            Self::List(items) => items.as_slice(),
             Self::Null | Self::Boolean(_) | Self::Number(_) | Self::Text(_) | Self::Object => {
-                self.text().into_iter().collect()
+                std::slice::from_ref(self)
             }
-        }
+        };
+        scalars.iter().filter_map(Self::text)
     }
 }
 
@@ -440,7 +441,7 @@ mod tests {
         assert_eq!(results.elements, 3);
         assert_eq!(text(results.get(0, id)).as_deref(), Some("1"));
         assert_eq!(text(results.get(0, email)).as_deref(), Some("a@x"));
-        assert_eq!(results.get(0, ids).unwrap().texts(), ["p", "2"]);
+        assert_eq!(results.get(0, ids).unwrap().texts().collect::<Vec<_>>(), ["p", "2"]);
         assert_eq!(results.get(1, id), None);
         assert_eq!(text(results.get(2, id)).as_deref(), Some("two"));
         assert_eq!(text(found.get(status)).as_deref(), Some("d\u{f6}ne"));
