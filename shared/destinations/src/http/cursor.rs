@@ -16,6 +16,9 @@ pub(super) struct Cursor {
     /// Ranges of ordinals that are sent each by itself: parts of batches that were refused as a whole. Without them a
     /// push that is short, or slow, would begin to halve anew each time.
     pub(super) apart: Vec<(u32, u32)>,
+    /// Whether the quota was used up: then one request is enough to learn that it still is.
+    #[serde(default)]
+    pub(super) probe: bool,
 }
 
 impl Cursor {
@@ -25,10 +28,10 @@ impl Cursor {
     }
 
     /// A cursor with as many of the parts as fit.
-    pub(super) fn new(pace: KeptPace, mut apart: Vec<(u32, u32)>) -> Self {
+    pub(super) fn new(pace: KeptPace, mut apart: Vec<(u32, u32)>, probe: bool) -> Self {
         apart.sort_unstable();
         apart.truncate(MOST_PARTS);
-        Self { pace, apart }
+        Self { pace, apart, probe }
     }
 
     /// As the state machine carries it.
@@ -49,7 +52,7 @@ mod tests {
     #[test]
     fn a_cursor_stays_short_and_reads_back() {
         let apart: Vec<(u32, u32)> = (0..500).map(|n| (n * 1_000_000, n * 1_000_000 + 99)).collect();
-        let cursor = Cursor::new(KeptPace::default(), apart);
+        let cursor = Cursor::new(KeptPace::default(), apart, true);
         let text = cursor.write().unwrap();
         assert!(text.len() <= 950, "{} bytes", text.len());
         assert_eq!(Cursor::read(Some(&text)), cursor);

@@ -54,6 +54,7 @@ pub(super) async fn deliver(destination: &HttpDestination, work: Work<'_>) -> Re
         unavailable_rounds: 0,
         last_unavailable: Timestamp(i64::MIN),
         asked_to_wait: false,
+        probe: cursor.probe,
     }
     .run()
     .await
@@ -96,6 +97,8 @@ struct Course<'a> {
     last_unavailable: Timestamp,
     /// Whether it said itself when to come back.
     asked_to_wait: bool,
+    /// Whether the quota was used up when it was last asked: one request at a time until it answers.
+    probe: bool,
 }
 
 impl<'a> Course<'a> {
@@ -106,10 +109,8 @@ impl<'a> Course<'a> {
         loop {
             let now = clock.now();
             let mut wake = None;
-            while self.failure.is_none()
-                && now < delivery.last_send
-                && in_flight.len() < delivery.destination.requests_in_flight
-            {
+            let most = if self.probe { 1 } else { delivery.destination.requests_in_flight };
+            while self.failure.is_none() && now < delivery.last_send && in_flight.len() < most {
                 let Some(batch) = self.queue.pop(now) else {
                     wake = self.queue.next_due();
                     break;
@@ -174,6 +175,7 @@ impl<'a> Course<'a> {
             Signal::Answers { hold } => {
                 self.answers += 1;
                 self.unavailable_rounds = 0;
+                self.probe = false;
                 let mut pace = destination.pace();
                 pace.succeeded(sent_at);
                 if let Some(hold) = hold {
@@ -182,6 +184,7 @@ impl<'a> Course<'a> {
             }
             Signal::OutOfQuota { until } => {
                 self.unavailable_rounds = 0;
+                self.probe = true;
                 self.asked_to_wait = true;
                 destination.pace().hold_until(until);
             }
@@ -229,7 +232,7 @@ impl<'a> Course<'a> {
                 || batch.rows.iter().filter_map(|row| self.delivery.operations.get(*row)).map(|it| it.n);
             ordinals().min().zip(ordinals().max())
         });
-        Cursor::new(self.delivery.destination.pace().kept(), apart.collect())
+        Cursor::new(self.delivery.destination.pace().kept(), apart.collect(), self.probe)
     }
 
     async fn end(self, now: Timestamp, wake: Option<Timestamp>) -> Result<Rest, Failure> {

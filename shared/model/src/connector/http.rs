@@ -133,7 +133,7 @@ pub enum Meaning {
     Throttled,
     /// The credential is refused: it is fetched afresh once, then the run stops.
     Unauthorized,
-    /// The quota is used up for longer than a run waits: the run stops, and can be redriven.
+    /// The quota is used up for now: the run waits for as long as `Retry-After` says, up to a day, or asks every half hour. If it is gone for longer, the run stops, and can be redriven.
     Quota,
     /// The chunk is refused in a way that no row is to blame for: its rows become dead letters.
     Refused,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_destinations::http::transport::{Request, Response, Sent, TransportError, TransportErrorKind};
-use penstock_destinations::{Parts, Rest, Transport, Witness, Work, built_in, open};
+use penstock_destinations::{Parts, Rest, Spending, Transport, Witness, Work, built_in, open};
 use penstock_model::connector::{Connector, HttpConnector};
 use penstock_model::definition::{ResolvedSync, SecretRef};
 use penstock_model::operation::{Operation, OperationKind};
@@ -125,6 +125,10 @@ struct Memory {
 impl Witness for Memory {
     fn may_send(&self) -> Boxed<'_, Result<(), Failure>> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn spend(&self) -> Boxed<'_, Result<Spending, Failure>> {
+        Box::pin(std::future::ready(Ok(Spending::Granted)))
     }
 
     fn intend<'a>(&'a self, _: &'a [u32]) -> Boxed<'a, Result<(), Failure>> {

