@@ -65,6 +65,7 @@ impl Setting {
             "upsert" => dice.one_of(&[
                 json!({ "delete": "any" }),
                 json!({ "delete": "any" }),
+                json!({ "delete": "ours" }),
                 json!({ "clear": ["note"] }),
                 json!("nothing"),
             ]),
@@ -99,6 +100,11 @@ impl Setting {
             faults: faults(dice),
             ..Self::calm(dice)
         }
+    }
+
+    /// Whether only records are deleted that the sync is known to have created.
+    pub(crate) fn deletes_ours(&self) -> bool {
+        self.on_removed == json!({ "delete": "ours" })
     }
 
     pub(crate) fn deletes(&self) -> bool {
