@@ -181,6 +181,42 @@ impl Setting {
     }
 }
 
+/// The methods that all builders have; `self.setting` is a [`Setting`].
+macro_rules! settings {
+    () => {
+        /// The rate limit, in place of all others. A 429 says `Retry-After` in seconds where the API does.
+        pub fn rate_limit(mut self, limit: crate::window::RateLimit) -> Self {
+            self.setting.rates = vec![limit];
+            self
+        }
+
+        /// Rate limits that hold at once, in place of all others.
+        pub fn rate_limits(mut self, limits: Vec<crate::window::RateLimit>) -> Self {
+            self.setting.rates = limits;
+            self
+        }
+
+        /// The number of requests a day.
+        pub fn daily_limit(mut self, requests: u64) -> Self {
+            self.setting.daily = Some(requests);
+            self
+        }
+
+        /// The fault script.
+        pub fn faults(mut self, script: crate::faults::Script) -> Self {
+            self.setting.faults = script;
+            self
+        }
+
+        /// What the wall clock shows at the start; the system's time by default. From there it follows tokio's clock.
+        pub fn wall_clock(mut self, start: jiff::Timestamp) -> Self {
+            self.setting.wall_clock = Some(start);
+            self
+        }
+    };
+}
+pub(crate) use settings;
+
 /// A dialect with its state and everything around it.
 pub(crate) struct Desk<D> {
     pub(crate) dialect: D,

@@ -12,7 +12,6 @@ use std::{
 
 use axum::http::{HeaderMap, Method, Response, StatusCode};
 use bytes::Bytes;
-use jiff::Timestamp;
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
@@ -105,29 +104,8 @@ impl BatchTwinBuilder {
         self
     }
 
-    /// The rate limit; none by default. A 429 says `Retry-After` in seconds.
-    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.setting.rates = vec![limit];
-        self
-    }
-
-    /// The number of requests a day; none by default.
-    pub fn daily_limit(mut self, requests: u64) -> Self {
-        self.setting.daily = Some(requests);
-        self
-    }
-
-    /// The fault script.
-    pub fn faults(mut self, script: Script) -> Self {
-        self.setting.faults = script;
-        self
-    }
-
-    /// What the wall clock shows at the start; the system's time by default. From there it follows tokio's clock.
-    pub fn wall_clock(mut self, start: Timestamp) -> Self {
-        self.setting.wall_clock = Some(start);
-        self
-    }
+    // No limits by default.
+    crate::desk::settings!();
 
     /// The twin without a server.
     pub fn build(self) -> BatchTwin {

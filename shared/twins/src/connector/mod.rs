@@ -6,7 +6,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, Method};
-use jiff::Timestamp;
 use penstock_model::{
     connector::{AuthKind, HttpConnector, HttpOperation},
     definition::{Limits as AccountLimits, Problem},
@@ -151,29 +150,8 @@ impl ConnectorTwinBuilder {
         self
     }
 
-    /// Rate limits that hold at once, in place of the file's own.
-    pub fn rate_limits(mut self, limits: Vec<RateLimit>) -> Self {
-        self.setting.rates = limits;
-        self
-    }
-
-    /// The number of requests a day, in place of the file's own.
-    pub fn daily_limit(mut self, requests: u64) -> Self {
-        self.setting.daily = Some(requests);
-        self
-    }
-
-    /// The fault script.
-    pub fn faults(mut self, script: Script) -> Self {
-        self.setting.faults = script;
-        self
-    }
-
-    /// What the wall clock shows at the start; the system's time by default. From there it follows tokio's clock.
-    pub fn wall_clock(mut self, start: Timestamp) -> Self {
-        self.setting.wall_clock = Some(start);
-        self
-    }
+    // The file's own limits by default.
+    crate::desk::settings!();
 
     /// The twin without a server; [`RunningTwin::start`](crate::RunningTwin::start) gives it one.
     ///

@@ -11,7 +11,6 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header::AUTHORIZATION};
 use bytes::Bytes;
-use jiff::Timestamp;
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde_json::Value;
 
@@ -113,29 +112,8 @@ impl HubSpotTwinBuilder {
         self
     }
 
-    /// The rate limit; 190 requests in 10 seconds by default.
-    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.setting.rates = vec![limit];
-        self
-    }
-
-    /// The number of requests a day; none by default.
-    pub fn daily_limit(mut self, requests: u64) -> Self {
-        self.setting.daily = Some(requests);
-        self
-    }
-
-    /// The fault script.
-    pub fn faults(mut self, script: Script) -> Self {
-        self.setting.faults = script;
-        self
-    }
-
-    /// What the wall clock shows at the start; the system's time by default. From there it follows tokio's clock.
-    pub fn wall_clock(mut self, start: Timestamp) -> Self {
-        self.setting.wall_clock = Some(start);
-        self
-    }
+    // 190 requests in 10 seconds by default.
+    crate::desk::settings!();
 
     /// The twin without a server.
     pub fn build(self) -> HubSpotTwin {

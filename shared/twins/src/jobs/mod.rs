@@ -11,7 +11,6 @@ use std::{
 };
 
 use axum::http::{HeaderMap, Method};
-use jiff::Timestamp;
 
 use crate::{
     desk::{Reply, Setting, SharedDesk, Twin},
@@ -121,29 +120,8 @@ impl JobTwinBuilder {
         self
     }
 
-    /// Rate limits that hold at once; none by default.
-    pub fn rate_limits(mut self, limits: Vec<RateLimit>) -> Self {
-        self.setting.rates = limits;
-        self
-    }
-
-    /// The requests a day; above, 403 with `REQUEST_LIMIT_EXCEEDED`. None by default.
-    pub fn daily_limit(mut self, requests: u64) -> Self {
-        self.setting.daily = Some(requests);
-        self
-    }
-
-    /// The fault script. `refuse_rows` befalls the rows of an upload.
-    pub fn faults(mut self, script: Script) -> Self {
-        self.setting.faults = script;
-        self
-    }
-
-    /// What the wall clock shows at the start; the system's time by default. From there it follows tokio's clock.
-    pub fn wall_clock(mut self, start: Timestamp) -> Self {
-        self.setting.wall_clock = Some(start);
-        self
-    }
+    // No limits by default; above a day's requests, 403 with `REQUEST_LIMIT_EXCEEDED`. Of faults, `refuse_rows` befalls the rows of an upload.
+    crate::desk::settings!();
 
     /// The twin without a server.
     pub fn build(self) -> JobTwin {
