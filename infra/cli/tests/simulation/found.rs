@@ -263,3 +263,21 @@ fn a_run_without_quota_waits_for_the_next_day() {
         ends_well(&mut story).await;
     });
 }
+
+/// Two plans of one run saw different unloads, and the one wrote the items of the other's.
+#[test]
+fn two_plans_of_one_run_are_one_plan() {
+    for after_ms in (0..160).step_by(5) {
+        told(plain("upsert"), async |story| {
+            story.lambda.always_twice("PlanFunction");
+            story.table.add(3);
+            story.unload_as_it_is().await;
+            let run = story.run(RunOptions::default(), None);
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            story.table.add(90);
+            story.unload_now().await;
+            assert_eq!(run.end().await.unwrap().how(), "succeeded", "{}", story.told());
+            ends_well(story).await;
+        });
+    }
+}

@@ -175,6 +175,11 @@ impl Story {
     pub(crate) async fn unload_as_it_is(&mut self) {
         // Times of unloads are told apart by whole seconds.
         tokio::time::sleep(Duration::from_secs(2)).await;
+        self.unload_now().await;
+    }
+
+    /// The warehouse unloads at this very moment.
+    pub(crate) async fn unload_now(&mut self) {
         self.table.unload(&self.unloads).await;
         let rows = self.table.unloads.values().next_back().map_or(0, Vec::len);
         self.tell(&format!("unload {} with {rows} rows", self.table.unloads.len() - 1));
