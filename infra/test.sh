@@ -3,11 +3,11 @@
 #
 #   infra/test.sh [lint|unit|all]
 #   infra/test.sh simulate [--seeds N | --seed N]
-#   infra/test.sh rules [--seeds N] [WORDS OF A RULE]
+#   infra/test.sh rules [--seeds N] [PATTERN]
 #
 # lint: format, lints, dependencies, template, state machine. unit: every test. all (the default): both.
 # simulate: stories made up from seeds, 20,000 unless told; --seed tells one of them again. rules: takes each rule of the
-# delivery protocol out of a copy of the code, and shows by which story the simulation finds it missing.
+# delivery protocol out of a copy of the code, and shows which stories miss it.
 # Needs Rust with rustfmt and clippy, Python 3.9 or later, node, and PostgreSQL's server programs. Tools are kept under
 # ~/.cache/penstock (or XDG_CACHE_HOME), as is what cargo builds unless CARGO_TARGET_DIR says otherwise: another clone
 # then finds most of it done.

@@ -101,6 +101,9 @@ pub(crate) fn always(story: &Story) -> Vec<String> {
     nothing_contradicts_itself(story, &mut broken);
     receipts_are_true(story, &mut broken);
     rejections_are_true(story, &mut broken);
+    for run in story.robbed.lock().unwrap().iter() {
+        broken.push(format!("{run} was taken over while it ran"));
+    }
     if story.setting.mode == "append" && !story.setting.replays {
         appended_once(story, &mut broken);
     }

@@ -70,6 +70,8 @@ pub(crate) struct Story {
     known: Arc<Known>,
     pub(crate) runs: u32,
     told: Arc<Mutex<Vec<String>>>,
+    /// Runs that were taken over though nobody had stopped them.
+    pub(crate) robbed: Arc<Mutex<Vec<String>>>,
     began: tokio::time::Instant,
 }
 
@@ -127,6 +129,7 @@ impl Story {
             known,
             runs: 0,
             told: Arc::default(),
+            robbed: Arc::default(),
             began: tokio::time::Instant::now(),
         };
         story.watch_commits();
@@ -232,6 +235,7 @@ impl Story {
         let keeper = Arc::new(Keeper::default());
         let (course, known) = (course(keeper.clone()), self.known.clone());
         let (told, began, state) = (self.told.clone(), self.began, self.state.clone());
+        let (robbed, is_new) = (self.robbed.clone(), how == "begins");
         Run(tokio::spawn(async move {
             let ended = match cancel_after {
                 None => Some(course.await),
@@ -241,6 +245,9 @@ impl Story {
             let progress = ended.or_else(|| keeper.0.lock().unwrap().take());
             let ended = progress.map(|progress| Ended { run: run.clone(), progress });
             let how = ended.as_ref().map_or("was cancelled before it began".to_owned(), Ended::how);
+            if is_new && how == "Superseded" {
+                robbed.lock().unwrap().push(run.clone());
+            }
             let at = began.elapsed().as_millis();
             let report = laws::report(&state, &run);
             told.lock().unwrap().push(format!("{at:>9} {run}: {how}{report}"));
