@@ -151,7 +151,7 @@ pub async fn handle(
 enum Beginning {
     /// These operations are its to send.
     Send(Vec<Operation>),
-    /// Another attempt began first.
+    /// Another attempt has begun as well.
     Yield,
     /// Nothing is left to send.
     Done,
@@ -163,10 +163,11 @@ async fn begin(context: &Context, plan: &RunPlan, chunk: u32, attempt: &str) -> 
     let (state, keys) = (context.state.as_ref(), plan.run.keys());
     // Whoever takes the run over raises the fence, and looks for attempts after that.
     lease::verify(state, &plan.run).await?;
-    // Two may have begun at the same moment, neither seeing the other: the later one yields.
+    // Two may have begun at the same moment, neither seeing the other until now. It can't be told what the other has seen:
+    // whoever sees one yields, at times both.
     let now = context.parts.clock.now();
     let others = attempts::of_chunk(state, &keys, chunk).await?;
-    if others.iter().any(|other| other.name.as_str() < attempt && other.open_until(now).is_some()) {
+    if others.iter().any(|other| other.name != attempt && other.open_until(now).is_some()) {
         return Ok(Beginning::Yield);
     }
     let operations = unfinished(state, plan, chunk).await?;

@@ -69,7 +69,7 @@ fn a_push_that_begins_while_its_run_is_taken_over_sends_nothing() {
 
 /// Neither saw the other's attempt, and both sent.
 #[test]
-fn of_two_pushes_that_begin_together_one_sends() {
+fn two_pushes_that_begin_together_do_not_both_send() {
     for seed in 0..40 {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
