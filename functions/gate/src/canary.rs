@@ -16,7 +16,7 @@ pub(crate) enum Wave {
     Canary,
     /// What follows the canary.
     Rest,
-    /// Nothing: too many of the canary's rows were rejected.
+    /// Nothing: there is nothing to send, or too many of the canary's rows were rejected.
     Nothing,
 }
 

@@ -51,19 +51,14 @@ pub(super) enum Signal {
     /// Nothing: it was not sent.
     NotSent,
     /// It answers. With a wait if its rate limit is used up.
-    Answers {
-        hold: Option<Duration>,
-    },
-    /// It has had too many requests.
+    Answers { hold: Option<Duration> },
     /// There is no more to spend until this moment; nothing was carried out.
     OutOfQuota {
         /// Until when.
         until: Timestamp,
     },
-    Throttles {
-        after: Option<Duration>,
-        reset: Option<Duration>,
-    },
+    /// It has had too many requests.
+    Throttles { after: Option<Duration>, reset: Option<Duration> },
     /// It refused a credential, and there is a newer one.
     RefusedCredential,
     /// Nothing more is to be sent. What has to be sent again was surely not carried out.

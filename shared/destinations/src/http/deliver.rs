@@ -224,7 +224,6 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    /// Nothing is under way, and nothing more can be sent now.
     /// What the next push needs to know.
     fn cursor(&self) -> Cursor {
         let apart = self.queue.batches().filter(|batch| batch.apart).filter_map(|batch| {
@@ -235,6 +234,7 @@ impl<'a> Course<'a> {
         Cursor::new(self.delivery.destination.pace().kept(), apart.collect(), self.probe)
     }
 
+    /// Nothing is under way, and nothing more can be sent now.
     async fn end(self, now: Timestamp, wake: Option<Timestamp>) -> Result<Rest, Failure> {
         let destination = self.delivery.destination;
         // What waits and can't be repeated was surely not carried out, else it would be unknown by now; but for requests

@@ -36,7 +36,6 @@ pub(super) struct Pace {
     sent: VecDeque<f64>,
 }
 
-/// One limit; times in µs since 1970.
 /// What one push leaves for the next.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +48,7 @@ pub(super) struct KeptPace {
     learned_next_ms: i64,
 }
 
+/// One limit; times in µs since 1970.
 #[derive(Debug)]
 struct Window {
     spacing: f64,
