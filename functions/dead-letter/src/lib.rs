@@ -98,10 +98,7 @@ pub async fn handle(
 /// left out: whoever redrives a run wants to go on.
 async fn check_spread(context: &Context, plan: &RunPlan, chunk: u32) -> Result<(), Failure> {
     let (state, keys) = (context.state.as_ref(), plan.run.keys());
-    let execution = context.executions.describe(&plan.execution).await.map_err(|error| {
-        Failure::because(FailureName::StorageUnavailable, "the run's execution could not be looked up", error)
-    })?;
-    let since = execution.and_then(|execution| execution.redriven_at);
+    let since = plans::redriven_at(context.executions.as_ref(), plan).await?;
     json::put_json(state, &keys.failed_chunk(chunk), &context.clock.now(), Condition::Always).await?;
     let failed = state.list(&keys.failed_chunks()).await.map_err(penstock_store::storage_failure)?;
     let failed = failed.iter().filter(|failed| since.is_none_or(|since| failed.modified >= since)).count();

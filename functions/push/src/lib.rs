@@ -211,7 +211,7 @@ async fn deliver(
 /// The chunk's operations that need sending: no final outcome, and not in doubt if they can't be repeated.
 async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<Vec<Operation>, Failure> {
     let keys = plan.run.keys();
-    let known = receipts::load(state, &keys, chunk).await?;
+    let known = receipts::answers(state, &keys, chunk).await?;
     let key = keys.operations(chunk);
     let transformed: Vec<Transformed> = lines::read_lines(state, &key)
         .await?
@@ -254,13 +254,13 @@ async fn check_poison(
     if attempts.iter().filter(|attempt| attempt.died(now)).count() < DEATHS_OF_POISON {
         return Ok(());
     }
-    let known = receipts::load(context.state.as_ref(), &plan.run.keys(), chunk).await?;
+    let known = receipts::answers(context.state.as_ref(), &plan.run.keys(), chunk).await?;
     let in_vain =
-        |attempt: &&attempts::Recorded| attempt.died(now) && !known.answered.contains(&attempt.name);
+        |attempt: &&attempts::Recorded| attempt.died(now) && !known.attempts.contains(&attempt.name);
     let died: Vec<_> = attempts.iter().rev().take_while(in_vain).take(DEATHS_OF_POISON).collect();
     let Some(first) = died.last().filter(|_| died.len() == DEATHS_OF_POISON) else { return Ok(()) };
     // Whoever redrives a run has mended the cause, or has killed the run himself.
-    let redriven_at = redriven_at(context, plan).await?;
+    let redriven_at = plans::redriven_at(context.executions.as_ref(), plan).await?;
     if redriven_at
         .is_some_and(|redriven_at| attempts::began(&first.name).is_none_or(|began| began < redriven_at))
     {
@@ -274,23 +274,14 @@ async fn check_poison(
     ))
 }
 
-async fn redriven_at(
-    context: &Context,
-    plan: &RunPlan,
-) -> Result<Option<penstock_model::Timestamp>, Failure> {
-    let execution = context.executions.describe(&plan.execution).await.map_err(|error| {
-        Failure::because(FailureName::StorageUnavailable, "the run's execution could not be looked up", error)
-    })?;
-    Ok(execution.and_then(|execution| execution.redriven_at))
-}
-
 /// Repeats the failure that another push has left for all, unless the run was redriven since.
 async fn check_abort(context: &Context, plan: &RunPlan) -> Result<(), Failure> {
     let key = plan.run.keys().abort();
     let Some((marker, _)) = json::get_json::<AbortMarker>(context.state.as_ref(), &key).await? else {
         return Ok(());
     };
-    if redriven_at(context, plan).await?.is_some_and(|redriven_at| redriven_at > marker.writer_started) {
+    let redriven_at = plans::redriven_at(context.executions.as_ref(), plan).await?;
+    if redriven_at.is_some_and(|redriven_at| redriven_at > marker.writer_started) {
         return Ok(());
     }
     Err(Failure::new(marker.name, marker.message))

@@ -1,14 +1,12 @@
 //! The attempts at a chunk: until when each may be sending, and which of them ended in good order.
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use penstock_model::layout::RunKeys;
 use penstock_model::lease::Attempt;
 use penstock_model::operation::ChunkId;
 use penstock_model::port::Objects;
 use penstock_model::{Failure, Timestamp};
 
-use crate::failure::storage_failure;
-use crate::json::{READS_AT_ONCE, get_json};
+use crate::json::read_below;
 
 /// One attempt, as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,19 +72,12 @@ pub fn open_until(attempts: &[Recorded], now: Timestamp) -> Option<Timestamp> {
 }
 
 async fn below(objects: &dyn Objects, prefix: &str) -> Result<Vec<Recorded>, Failure> {
-    let found = objects.list(prefix).await.map_err(storage_failure)?;
-    let reads = found.into_iter().map(|object| async move {
-        let attempt = get_json::<Attempt>(objects, &object.key).await?;
-        let name = object.key.rsplit('/').next().and_then(|name| name.strip_suffix(".json"));
-        Ok(name.map(str::to_owned).zip(attempt))
+    let found = read_below::<Attempt>(objects, prefix).await?;
+    let recorded = found.into_iter().filter_map(|(key, Attempt { deadline, idle })| {
+        let name = key.rsplit('/').next()?.strip_suffix(".json")?.to_owned();
+        Some(Recorded { name, deadline, idle })
     });
-    let read: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
-    let recorded = |(name, (attempt, _)): (String, (Attempt, _))| Recorded {
-        name,
-        deadline: attempt.deadline,
-        idle: attempt.idle,
-    };
-    Ok(read.into_iter().flatten().map(recorded).collect())
+    Ok(recorded.collect())
 }
 
 #[cfg(test)]

@@ -44,15 +44,18 @@ pub async fn require_json<T: DeserializeOwned>(objects: &dyn Objects, key: &str)
     found.map(|(value, _)| value).ok_or_else(|| gone(key))
 }
 
-/// Reads every JSON object below a prefix, in order of keys. One that is deleted meanwhile is left out.
+/// Reads every JSON object below a prefix, with its key and in order of keys. One that is deleted meanwhile is left out.
 pub(crate) async fn read_below<T: DeserializeOwned + Send>(
     objects: &dyn Objects,
     prefix: &str,
-) -> Result<Vec<T>, Failure> {
+) -> Result<Vec<(String, T)>, Failure> {
     let found = objects.list(prefix).await.map_err(storage_failure)?;
-    let reads = found.into_iter().map(|object| async move { get_json(objects, &object.key).await });
-    let read: Vec<Option<(T, ETag)>> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
-    Ok(read.into_iter().flatten().map(|(value, _)| value).collect())
+    let reads = found.into_iter().map(|object| async move {
+        let read = get_json(objects, &object.key).await?;
+        Ok(read.map(|(value, _)| (object.key, value)))
+    });
+    let read: Vec<Option<(String, T)>> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+    Ok(read.into_iter().flatten().collect())
 }
 
 /// Writes a JSON object under a condition, and says whether the condition held.

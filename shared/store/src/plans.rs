@@ -2,11 +2,22 @@
 
 use penstock_model::contract::RunRef;
 use penstock_model::operation::{Chunk, ChunkId};
-use penstock_model::port::Objects;
+use penstock_model::port::{Executions, Objects};
 use penstock_model::run_plan::{GateDecision, RunPlan};
-use penstock_model::{Failure, FailureName};
+use penstock_model::{Failure, FailureName, Timestamp};
 
 use crate::json;
+
+/// When a run was last redriven; `None` if it never was. What stopped it before then counts no more.
+///
+/// # Errors
+/// `StorageUnavailable` if the platform can't be asked.
+pub async fn redriven_at(executions: &dyn Executions, plan: &RunPlan) -> Result<Option<Timestamp>, Failure> {
+    let execution = executions.describe(&plan.execution).await.map_err(|error| {
+        Failure::because(FailureName::StorageUnavailable, "the run's execution could not be looked up", error)
+    })?;
+    Ok(execution.and_then(|execution| execution.redriven_at))
+}
 
 /// The pinned plan of a run.
 ///

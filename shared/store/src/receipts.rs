@@ -22,8 +22,15 @@ pub struct Witnessed {
     pub outcomes: BTreeMap<u32, Outcome>,
     /// Attempts that sent something, or may have.
     pub attempts: u32,
+}
+
+/// What the attempts at a chunk have left, without a look at the attempts themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answers {
+    /// As in [`Witnessed`].
+    pub outcomes: BTreeMap<u32, Outcome>,
     /// The attempts that left a receipt.
-    pub answered: BTreeSet<String>,
+    pub attempts: BTreeSet<String>,
 }
 
 /// Reads and merges everything the attempts at a chunk have witnessed.
@@ -32,8 +39,16 @@ pub struct Witnessed {
 /// `StorageUnavailable`; `ContractMismatch` if a receipt can't be read.
 pub async fn load(objects: &dyn Objects, keys: &RunKeys<'_>, chunk: ChunkId) -> Result<Witnessed, Failure> {
     let attempts = attempts::of_chunk(objects, keys, chunk).await?.iter().filter(|it| !it.idle).count();
-    let mut witnessed =
-        Witnessed { attempts: u32::try_from(attempts).unwrap_or(u32::MAX), ..Witnessed::default() };
+    let Answers { outcomes, attempts: _ } = answers(objects, keys, chunk).await?;
+    Ok(Witnessed { outcomes, attempts: u32::try_from(attempts).unwrap_or(u32::MAX) })
+}
+
+/// Reads and merges the receipts and intents of a chunk. For who has looked at its attempts already.
+///
+/// # Errors
+/// As [`load`].
+pub async fn answers(objects: &dyn Objects, keys: &RunKeys<'_>, chunk: ChunkId) -> Result<Answers, Failure> {
+    let mut answers = Answers::default();
     let receipts = read_all::<ReceiptLine>(objects, &keys.receipts(chunk)).await?;
     // An intent is one array of ordinals, which makes it one line.
     let intents = read_all::<Vec<u32>>(objects, &keys.intents(chunk)).await?;
@@ -47,22 +62,22 @@ pub async fn load(objects: &dyn Objects, keys: &RunKeys<'_>, chunk: ChunkId) -> 
             answered.entry(attempt).or_default().extend(withdrawn.into_iter().flatten());
         }
     }
-    witnessed.answered = receipts.iter().map(|(attempt, _)| attempt.clone()).collect();
+    answers.attempts = receipts.iter().map(|(attempt, _)| attempt.clone()).collect();
     for line in receipts.into_iter().flat_map(|(_, receipt)| receipt) {
-        witnessed.add(line.n, line.outcome);
+        answers.add(line.n, line.outcome);
     }
     for (attempt, intent) in intents {
         let answered = answered.get(&attempt);
         let open =
             intent.into_iter().flatten().filter(|n| !answered.is_some_and(|answered| answered.contains(n)));
         for n in open {
-            witnessed.add(n, Outcome::Unknown { why: "the attempt ended before it could say".to_owned() });
+            answers.add(n, Outcome::Unknown { why: "the attempt ended before it could say".to_owned() });
         }
     }
-    Ok(witnessed)
+    Ok(answers)
 }
 
-impl Witnessed {
+impl Answers {
     fn add(&mut self, n: u32, outcome: Outcome) {
         match self.outcomes.entry(n) {
             Entry::Vacant(entry) => {

@@ -13,7 +13,7 @@ use crate::json::read_below;
 /// `StorageUnavailable`, `ContractMismatch`.
 pub async fn total(objects: &dyn Objects, keys: &RunKeys<'_>) -> Result<ApiUsage, Failure> {
     let mut total = ApiUsage::default();
-    for usage in read_below::<ApiUsage>(objects, &keys.all_api_usage()).await? {
+    for (_, usage) in read_below::<ApiUsage>(objects, &keys.all_api_usage()).await? {
         total += usage;
     }
     Ok(total)
