@@ -58,10 +58,8 @@ pub(crate) async fn replayed(
         let plan = json::get_json::<RunPlan>(state, &keys.plan()).await?;
         let gate = json::get_json::<GateDecision>(state, &keys.gate()).await?;
         let (Some((plan, _)), Some((gate, _))) = (plan, gate) else { continue };
-        let is_meant = |letter: &&DeadLetter| {
-            replay.code.as_ref().is_none_or(|code| *code == letter.code)
-                && replay.fingerprint.as_ref().is_none_or(|wanted| *wanted == letter.fingerprint())
-        };
+        let is_meant =
+            |letter: &&DeadLetter| replay.means(from_run, Some(&letter.code), Some(&letter.fingerprint()));
         for letter in letters.iter().filter(is_meant) {
             let range = gate.chunks.iter().find(|chunk| chunk.chunk == letter.chunk).map(|chunk| chunk.range);
             if let Some(ChunkRange::Append { entry, rows }) = range

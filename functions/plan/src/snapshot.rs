@@ -1,6 +1,6 @@
 //! The committed snapshot as this run may use it.
 
-use penstock_model::contract::{GuardName, Replay, RunOptions};
+use penstock_model::contract::{GuardName, RunOptions};
 use penstock_model::definition::{Mode, OnMappingChange, ResolvedSync};
 use penstock_model::run_plan::DiffMode;
 use penstock_model::snapshot::SnapshotManifest;
@@ -95,8 +95,7 @@ pub(crate) fn diff_mode(
 ) -> DiffMode {
     use penstock_model::definition::FirstRun;
     if let Some(replay) = &options.replay {
-        let Replay { run, code, fingerprint } = replay.clone();
-        return DiffMode::Replay { run, code, fingerprint };
+        return DiffMode::Replay(replay.clone());
     }
     match snapshot {
         _ if options.full => DiffMode::Full,

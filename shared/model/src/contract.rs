@@ -112,6 +112,16 @@ pub struct Replay {
     pub fingerprint: Option<String>,
 }
 
+impl Replay {
+    /// Whether a rejection is meant: of this run, under this code and with this error fingerprint, where they are named.
+    #[must_use]
+    pub fn means(&self, run: &str, code: Option<&str>, fingerprint: Option<&str>) -> bool {
+        self.run.as_deref().is_none_or(|wanted| wanted == run)
+            && self.code.as_deref().is_none_or(|wanted| Some(wanted) == code)
+            && self.fingerprint.as_deref().is_none_or(|wanted| Some(wanted) == fingerprint)
+    }
+}
+
 /// A guard's name, as users write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(replay.fingerprint, None);
         let mode: crate::run_plan::DiffMode =
             serde_json::from_value(json!({ "replay": { "run": null, "code": "BAD" } })).unwrap();
-        assert!(matches!(mode, crate::run_plan::DiffMode::Replay { fingerprint: None, .. }));
+        assert!(matches!(mode, crate::run_plan::DiffMode::Replay(replay) if replay.fingerprint.is_none()));
         let entry: crate::snapshot::OverlayEntry = serde_json::from_value(json!({
             "key": crate::Key::of(&[crate::key::KeyValue::Int(7)]), "accepted": null, "maybe_present": false,
             "intended": { "send": { "row_hash": 1 } }, "disposition": "rejected", "mapping_hash": 1, "run": "r"

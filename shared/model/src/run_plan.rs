@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{RunOptions, RunRef};
+use crate::contract::{Replay, RunOptions, RunRef};
 use crate::definition::ResolvedSync;
 use crate::guard::DiffCounts;
 use crate::operation::Chunk;
@@ -94,15 +94,7 @@ pub enum DiffMode {
     /// Nothing is sent: the destination is taken to be in step.
     Baseline,
     /// Only rejected keys of the overlay are taken up again.
-    Replay {
-        /// Only those that this run rejected.
-        run: Option<String>,
-        /// Only those rejected under this code.
-        code: Option<String>,
-        /// Only those rejected with this error fingerprint.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        fingerprint: Option<String>,
-    },
+    Replay(Replay),
 }
 
 impl RunPlan {

@@ -1,6 +1,7 @@
 //! The merge of the three inputs, key by key.
 
 use penstock_model::change::{ChangeKind, Place, Previous, REMOVED};
+use penstock_model::contract::Replay;
 use penstock_model::run_plan::DiffMode;
 use penstock_model::snapshot::{Disposition, Intended, OverlayEntry};
 
@@ -172,9 +173,7 @@ impl<'a> Differ<'a, '_> {
         match self.rules.mode {
             DiffMode::Baseline => Verdict::InStep,
             DiffMode::Full => Verdict::Told,
-            DiffMode::Replay { run, code, fingerprint } => {
-                replayed(known, run.as_deref(), code.as_deref(), fingerprint.as_deref())
-            }
+            DiffMode::Replay(replay) => replayed(known, replay),
             DiffMode::Changes => {
                 let in_step = Previous { accepted: Some(compare), maybe_present: false };
                 let same = Intended::Send { row_hash: compare };
@@ -193,9 +192,7 @@ impl<'a> Differ<'a, '_> {
         let verdict = match self.rules.mode {
             DiffMode::Baseline => Verdict::InStep,
             DiffMode::Full => Verdict::Told,
-            DiffMode::Replay { run, code, fingerprint } => {
-                replayed(&known, run.as_deref(), code.as_deref(), fingerprint.as_deref())
-            }
+            DiffMode::Replay(replay) => replayed(&known, replay),
             DiffMode::Changes => {
                 let stays = |entry: &OverlayEntry| entry.intended == Intended::Remove && self.rests(entry);
                 if known.overlay.is_some_and(stays) { Verdict::Stays } else { Verdict::Told }
@@ -270,18 +267,14 @@ impl<'a> Differ<'a, '_> {
     }
 }
 
-/// Whether a replay takes the key up: it was rejected, by this run, under this code and with this fingerprint where they
-/// are named.
-fn replayed(known: &Known<'_>, run: Option<&str>, code: Option<&str>, fingerprint: Option<&str>) -> Verdict {
+/// Whether a replay takes the key up: it was rejected, and is meant.
+fn replayed(known: &Known<'_>, replay: &Replay) -> Verdict {
     let is_meant = |entry: &OverlayEntry| {
         let is_rejected = match entry.disposition {
             Disposition::Pending => false,
             Disposition::Rejected | Disposition::Unrepeatable => true,
         };
-        is_rejected
-            && run.is_none_or(|run| entry.run == run)
-            && code.is_none_or(|code| entry.code.as_deref() == Some(code))
-            && fingerprint.is_none_or(|wanted| entry.fingerprint.as_deref() == Some(wanted))
+        is_rejected && replay.means(&entry.run, entry.code.as_deref(), entry.fingerprint.as_deref())
     };
     if known.overlay.is_some_and(is_meant) { Verdict::Told } else { Verdict::Stays }
 }

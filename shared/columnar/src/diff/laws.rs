@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_model::Key;
 use penstock_model::change::{Change, ChangeKind, Fingerprint, Place};
+use penstock_model::contract::Replay;
 use penstock_model::key::KeyValue;
 use penstock_model::outcome::Outcome;
 use penstock_model::run_plan::partition_of;
@@ -192,8 +193,8 @@ fn round() -> impl Strategy<Value = Round> {
     let mode = prop_oneof![
         6 => Just(DiffMode::Changes),
         1 => Just(DiffMode::Full),
-        1 => Just(DiffMode::Replay { run: None, code: None, fingerprint: None }),
-        1 => Just(DiffMode::Replay { run: None, code: Some("BAD".into()), fingerprint: None }),
+        1 => Just(DiffMode::Replay(Replay::default())),
+        1 => Just(DiffMode::Replay(Replay { code: Some("BAD".into()), ..Replay::default() })),
     ];
     let repeat = prop_oneof![3 => Just(Repeat::Safe), 1 => Just(Repeat::Unsafe)];
     let version = prop_oneof![4 => Just(1u64), 1 => Just(2u64)];

@@ -2,6 +2,7 @@
 
 use penstock_model::Key;
 use penstock_model::change::{ChangeKind, Fingerprint, Place, Previous, REMOVED};
+use penstock_model::contract::Replay;
 use penstock_model::key::KeyValue;
 use penstock_model::snapshot::{Disposition, Intended};
 use penstock_model::unload::{Column, ColumnType};
@@ -99,10 +100,12 @@ fn what_becomes_of_a_key() {
     let old_mapping = |entry: OverlayEntry| OverlayEntry { mapping_hash: 8, ..entry };
     let stuck = || entry(Some(1), false, send(2), Rejected);
     let unrepeatable = || entry(None, true, send(2), Unrepeatable);
-    let replay =
-        |code: &str| DiffMode::Replay { run: Some("r0".into()), code: Some(code.into()), fingerprint: None };
-    let replay_fingerprint =
-        |fingerprint: &str| DiffMode::Replay { run: None, code: None, fingerprint: Some(fingerprint.into()) };
+    let replay = |code: &str| {
+        DiffMode::Replay(Replay { run: Some("r0".into()), code: Some(code.into()), fingerprint: None })
+    };
+    let replay_fingerprint = |fingerprint: &str| {
+        DiffMode::Replay(Replay { run: None, code: None, fingerprint: Some(fingerprint.into()) })
+    };
 
     let cases: Vec<(&str, Case, Seen)> = vec![
         ("new", case(&[2], None, None), is(&[(Added, NOTHING)], Some(2), None)),
