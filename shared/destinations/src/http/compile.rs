@@ -399,14 +399,14 @@ pub(super) struct EffectiveLimits {
 }
 
 pub(super) fn limits(connection: &Limits, connector: &Limits) -> EffectiveLimits {
+    let limits = connection.or(connector);
     let windows = [
-        (connection.requests_per_second.or(connector.requests_per_second), 1),
-        (connection.requests_per_10_seconds.or(connector.requests_per_10_seconds), 10),
-        (connection.requests_per_minute.or(connector.requests_per_minute), 60),
+        (limits.requests_per_second, 1),
+        (limits.requests_per_10_seconds, 10),
+        (limits.requests_per_minute, 60),
     ];
-    let in_flight =
-        connection.requests_in_flight.or(connector.requests_in_flight).unwrap_or(REQUESTS_IN_FLIGHT);
-    let timeout = connection.answer_timeout_s.or(connector.answer_timeout_s).unwrap_or(ANSWER_TIMEOUT_S);
+    let in_flight = limits.requests_in_flight.unwrap_or(REQUESTS_IN_FLIGHT);
+    let timeout = limits.answer_timeout_s.unwrap_or(ANSWER_TIMEOUT_S);
     EffectiveLimits {
         requests_in_flight: in_flight.max(1).try_into().unwrap_or(usize::MAX),
         answer_timeout: Duration::from_secs(u64::from(timeout)),

@@ -169,3 +169,20 @@ pub struct Limits {
     #[schemars(range(min = 1, max = 300))]
     pub answer_timeout_s: Option<u32>,
 }
+
+impl Limits {
+    /// These limits, and `others` where these say nothing: a connection's before its connector's.
+    #[must_use]
+    pub fn or(&self, others: &Self) -> Self {
+        Self {
+            concurrency: self.concurrency.or(others.concurrency),
+            requests_in_flight: self.requests_in_flight.or(others.requests_in_flight),
+            requests_per_second: self.requests_per_second.or(others.requests_per_second),
+            requests_per_10_seconds: self.requests_per_10_seconds.or(others.requests_per_10_seconds),
+            requests_per_minute: self.requests_per_minute.or(others.requests_per_minute),
+            requests_per_day: self.requests_per_day.or(others.requests_per_day),
+            rows_per_request: self.rows_per_request.or(others.rows_per_request),
+            answer_timeout_s: self.answer_timeout_s.or(others.answer_timeout_s),
+        }
+    }
+}

@@ -54,14 +54,17 @@ impl ResolvedSync {
     /// this many, and each takes this share of the account's limits: both ask here.
     #[must_use]
     pub fn concurrency(&self) -> u32 {
-        let given = self.connection.limits.concurrency.or_else(|| self.connector.limits().concurrency);
-        given.unwrap_or(CONCURRENCY).max(1)
+        self.limits().concurrency.unwrap_or(CONCURRENCY).max(1)
+    }
+
+    fn limits(&self) -> Limits {
+        self.connection.limits.or(&self.connector.limits())
     }
 
     /// Requests that the account may be sent in a day, by all syncs together.
     #[must_use]
     pub fn requests_per_day(&self) -> Option<u32> {
-        self.connection.limits.requests_per_day.or_else(|| self.connector.limits().requests_per_day)
+        self.limits().requests_per_day
     }
 
     /// Whether the match fields' values can be had from the primary key.

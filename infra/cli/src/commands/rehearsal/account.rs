@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use penstock_destinations::Transport;
 use penstock_destinations::http::transport::{Request, Response, Sent, TransportError, TransportErrorKind};
-use penstock_model::definition::{Auth, Limits, SecretRef};
+use penstock_model::definition::{Auth, SecretRef};
 use penstock_model::port::{Boxed, Freshness, Secret, SecretError, Secrets};
 use penstock_twins::{Broken, ConnectorTwin, Twin};
 
@@ -37,17 +37,6 @@ pub(super) fn auth(auth: &Auth) -> penstock_twins::Auth {
         Auth::Header(header) => {
             penstock_twins::Auth::Header { name: header.name.clone(), value: SECRET.to_owned() }
         }
-    }
-}
-
-/// What the account allows: the connection's limits, else the connector's.
-pub(super) fn limits(connection: &Limits, connector: &Limits) -> Limits {
-    Limits {
-        requests_per_second: connection.requests_per_second.or(connector.requests_per_second),
-        requests_per_10_seconds: connection.requests_per_10_seconds.or(connector.requests_per_10_seconds),
-        requests_per_minute: connection.requests_per_minute.or(connector.requests_per_minute),
-        requests_per_day: connection.requests_per_day.or(connector.requests_per_day),
-        ..Limits::default()
     }
 }
 

@@ -107,7 +107,7 @@ fn twin(
 ) -> anyhow::Result<ConnectorTwin> {
     let sync = &checked.sync.definition;
     let connection = &checked.connection.definition;
-    let limits = account::limits(&connection.limits, &connector.limits);
+    let limits = connection.limits.or(&connector.limits);
     let keys = || sync.matched.keys().map(String::as_str);
     let mut builder = ConnectorTwin::builder(connector)
         .auth(account::auth(&connection.auth))
