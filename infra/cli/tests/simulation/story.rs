@@ -9,6 +9,7 @@ use penstock_cli::local::{Functions, Platform};
 use penstock_destinations::Parts;
 use penstock_model::contract::{Replay, RunOptions, StartRequest};
 use penstock_model::layout::SyncKeys;
+use penstock_model::lease::Lease;
 use penstock_model::port::Clock;
 use penstock_model::snapshot::{Pointer, SnapshotManifest};
 use penstock_plan::Sizes;
@@ -140,9 +141,20 @@ impl Story {
     fn watch_commits(&self) {
         let (commits, destination, state) =
             (self.commits.clone(), self.destination.clone(), self.state.clone());
-        let told = self.told.clone();
+        let (told, began) = (self.told.clone(), self.began);
         self.storage.watch(Box::new(move |key, body| {
-            if key != (SyncKeys { sync: SYNC }).pointer() {
+            let keys = SyncKeys { sync: SYNC };
+            let at = began.elapsed().as_millis();
+            if key == keys.lease() {
+                let lease: Lease = serde_json::from_slice(body).unwrap();
+                let what = if lease.released { "gave back" } else { "holds" };
+                let line = format!(
+                    "{at:>9} {} {what} lease {}, {:?} unfinished",
+                    lease.run, lease.fence, lease.unfinished
+                );
+                told.lock().unwrap().push(line);
+            }
+            if key != keys.pointer() {
                 return;
             }
             let pointer: Pointer = serde_json::from_slice(body).unwrap();
@@ -153,7 +165,7 @@ impl Story {
                     .unwrap()
                     .unwrap();
             let snapshot = laws::committed(&state, &manifest);
-            told.lock().unwrap().push(format!("          {} committed", pointer.run));
+            told.lock().unwrap().push(format!("{at:>9} {} committed", pointer.run));
             let records = destination.records();
             commits.lock().unwrap().push(Commit { pointer, manifest, snapshot, records });
         }));
