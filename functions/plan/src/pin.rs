@@ -45,8 +45,7 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
     let key_columns = key_columns(&definition, &columns)?;
 
     let current = penstock_commit::load_current(context.state.as_ref(), name).await?;
-    let (manifest, pointer) =
-        current.map_or((None, None), |(manifest, _, etag)| (Some(manifest), Some(etag)));
+    let (manifest, pointer) = current.map_or((None, None), |current| (current.manifest, Some(current.etag)));
     if let Some(manifest) = &manifest {
         snapshot::check_binding(&definition, manifest, options)?;
         snapshot::check_age(name, &found.unload, manifest, options)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use penstock_commit::{Committed, Ports, commit};
+use penstock_commit::{Committed, Ports, commit, shut_out};
 use penstock_model::contract::RunRef;
 use penstock_model::port::Condition;
 use penstock_model::report::{RunReport, RunStatus};
@@ -49,11 +49,12 @@ async fn fold_one(context: &Context, run: &RunRef, dead: &RunPlan) -> Result<(),
             ),
         ));
     }
-    // Nothing was sent: the snapshot is as true as it was.
+    let ports = Ports { state, clock: context.clock.as_ref(), random: context.random.as_ref() };
     let committed = if attempts.iter().all(|attempt| attempt.idle) {
+        // Nothing was sent: the snapshot is as true as it was. A late finish of the dead run may not think otherwise.
+        shut_out(ports, dead, run).await?;
         Committed::default()
     } else {
-        let ports = Ports { state, clock: context.clock.as_ref(), random: context.random.as_ref() };
         match commit(ports, dead).await {
             // Another run has moved the snapshot since: it has folded this one.
             Err(failure) if failure.name == FailureName::Superseded => Committed::default(),

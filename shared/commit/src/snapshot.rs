@@ -47,27 +47,61 @@ pub struct Committed {
     pub null_counts: BTreeMap<String, u64>,
 }
 
-/// The committed manifest of a sync and its pointer's version; `None` before the first commit.
+/// Where a sync's pointer points.
+#[derive(Debug, Clone)]
+pub struct Current {
+    /// What it points at; `None` before the first commit.
+    pub manifest: Option<SnapshotManifest>,
+    /// The pointer itself.
+    pub pointer: Pointer,
+    /// Its version, which a commit has to name.
+    pub etag: ETag,
+}
+
+/// A sync's pointer and its committed manifest; `None` before the first run that ended.
 ///
 /// # Errors
 /// `StorageUnavailable`, `ContractMismatch` if the state was written by a later version, `InvariantBroken` if the
 /// manifest is gone.
-pub async fn load_current(
-    state: &dyn Objects,
-    sync: &str,
-) -> Result<Option<(SnapshotManifest, Pointer, ETag)>, Failure> {
+pub async fn load_current(state: &dyn Objects, sync: &str) -> Result<Option<Current>, Failure> {
     let keys = layout::SyncKeys { sync };
     let Some((pointer, etag)) = json::get_json::<Pointer>(state, &keys.pointer()).await? else {
         return Ok(None);
     };
-    let (manifest, _) =
-        json::get_json::<SnapshotManifest>(state, &pointer.manifest).await?.ok_or_else(|| {
-            Failure::new(
-                FailureName::InvariantBroken,
-                format!("snapshot manifest {} is gone though {} names it", pointer.manifest, keys.pointer()),
-            )
-        })?;
-    Ok(Some((manifest, pointer, etag)))
+    let manifest = match &pointer.manifest {
+        None => None,
+        Some(key) => {
+            let found = json::get_json::<SnapshotManifest>(state, key).await?.ok_or_else(|| {
+                Failure::new(
+                    FailureName::InvariantBroken,
+                    format!("snapshot manifest {key} is gone though {} names it", keys.pointer()),
+                )
+            })?;
+            Some(found.0)
+        }
+    };
+    Ok(Some(Current { manifest, pointer, etag }))
+}
+
+/// Shuts out a dead run that has nothing to commit: the pointer gets a new version over the same manifest, so that a
+/// commit of the dead run that is still under way finds another than plan pinned. Doing it twice does no harm.
+///
+/// # Errors
+/// `StorageUnavailable`, and as [`load_current`].
+pub async fn shut_out(ports: Ports<'_>, dead: &RunPlan, by: &RunRef) -> Result<(), Failure> {
+    let current = load_current(ports.state, &dead.run.sync).await?;
+    if current.as_ref().map(|current| &current.etag) != dead.pointer.as_ref() {
+        return Ok(());
+    }
+    let pointer = Pointer {
+        version: SNAPSHOT_VERSION,
+        manifest: current.and_then(|current| current.pointer.manifest),
+        run: by.run.clone(),
+        fence: by.fence,
+        nonce: nonce(ports.random),
+    };
+    // Whoever was first, the version that the dead run has pinned is gone.
+    move_pointer(ports.state, dead, &pointer).await.map(drop)
 }
 
 /// Commits what a run achieved: for every change either the destination agrees with the snapshot, or the overlay says
@@ -88,11 +122,12 @@ pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failu
     }
     let gathered = gather(ports.state, plan, &gate, &mut committed).await?;
     let current = load_current(ports.state, &plan.run.sync).await?;
-    if let Some((manifest, ..)) = current.filter(|(_, pointer, _)| pointer.run == plan.run.run) {
+    let current = current.and_then(|current| current.manifest);
+    if let Some(manifest) = current.filter(|manifest| manifest.run == plan.run.run) {
         committed.pending = pending(&manifest);
         return Ok(committed);
     }
-    let nonce = format!("{:016x}", ports.random.next());
+    let nonce = nonce(ports.random);
     let manifest = write_manifest(ports, plan, &gate, gathered, &nonce).await?;
     committed.pending = pending(&manifest);
     swap(ports.state, plan, manifest, nonce).await?;
@@ -336,24 +371,30 @@ async fn swap(
     json::put_json(state, &key, &manifest, Condition::Always).await?;
     let pointer = Pointer {
         version: SNAPSHOT_VERSION,
-        manifest: key,
+        manifest: Some(key),
         run: plan.run.run.clone(),
         fence: plan.run.fence,
         nonce,
     };
-    let condition = plan.pointer.clone().map_or(Condition::IfAbsent, Condition::IfMatch);
-    match json::swap_json(state, &keys.pointer(), &pointer, condition).await? {
+    match move_pointer(state, plan, &pointer).await? {
         json::Swap::Swapped(_) => Ok(()),
-        json::Swap::Lost => {
-            let current = load_current(state, &plan.run.sync).await?;
-            match current {
-                // Finish and a takeover committed the same run at the same time: one of them did it.
-                Some((_, pointer, _)) if pointer.run == plan.run.run => Ok(()),
-                Some((_, pointer, _)) => Err(superseded(&plan.run, &pointer.run)),
-                None => Err(superseded(&plan.run, "another")),
-            }
-        }
+        json::Swap::Lost => match load_current(state, &plan.run.sync).await? {
+            // Finish and a takeover committed the same run at the same time: one of them did it.
+            Some(Current { manifest: Some(manifest), .. }) if manifest.run == plan.run.run => Ok(()),
+            Some(current) => Err(superseded(&plan.run, &current.pointer.run)),
+            None => Err(superseded(&plan.run, "another")),
+        },
     }
+}
+
+/// Puts another pointer in the place of the one that plan pinned.
+async fn move_pointer(state: &dyn Objects, plan: &RunPlan, pointer: &Pointer) -> Result<json::Swap, Failure> {
+    let condition = plan.pointer.clone().map_or(Condition::IfAbsent, Condition::IfMatch);
+    json::swap_json(state, &plan.run.sync_keys().pointer(), pointer, condition).await
+}
+
+fn nonce(random: &dyn Random) -> String {
+    format!("{:016x}", random.next())
 }
 
 fn superseded(run: &RunRef, other: &str) -> Failure {

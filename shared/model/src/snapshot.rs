@@ -19,11 +19,11 @@ pub const SNAPSHOT_VERSION: u32 = 1;
 pub struct Pointer {
     /// Format version.
     pub version: u32,
-    /// The manifest's key.
-    pub manifest: String,
-    /// The run that committed it.
+    /// The manifest's key; none if nothing was ever committed and a takeover has only shut out a dead run.
+    pub manifest: Option<String>,
+    /// The run that swapped it in: the one that committed the manifest, or a later one that shut out a dead run.
     pub run: String,
-    /// The fence the run held.
+    /// The fence that run held.
     pub fence: u64,
     /// A random word: after a refused swap one reads back and compares it, since a repeated request can
     /// refuse its own success.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use penstock_model::contract::RunOptions;
+use penstock_model::layout::SyncKeys;
 use penstock_twins::{RateLimit, RowErrors};
 use serde_json::json;
 
 use crate::laws;
-use crate::setting::Setting;
+use crate::setting::{SYNC, Setting};
 use crate::story::Story;
 use crate::world::Dice;
 
@@ -280,4 +281,28 @@ fn two_plans_of_one_run_are_one_plan() {
             ends_well(story).await;
         });
     }
+}
+
+/// Its run had sent nothing, so that the takeover left the pointer alone; then the late swap came in, and the run that
+/// had taken over lost its own.
+#[test]
+fn a_finish_that_comes_after_its_run_was_taken_over_commits_nothing() {
+    let mut shut_out = 0;
+    for cancel_ms in (200..700).step_by(7) {
+        told(plain("upsert"), async |story| {
+            story.table.add(3);
+            story.unload_as_it_is().await;
+            assert_eq!(run(story).await, "succeeded");
+            // The same rows once more: nothing to send, and yet a run that finishes.
+            story.unload_as_it_is().await;
+            story.storage.write_late(SyncKeys { sync: SYNC }.pointer(), Duration::from_secs(20));
+            story.run(RunOptions::default(), Some(Duration::from_millis(cancel_ms))).end().await;
+            story.unload_as_it_is().await;
+            let how = run(story).await;
+            assert!(["succeeded", "nothing to do"].contains(&how.as_str()), "{how}\n{}", story.told());
+            shut_out += u32::from(story.told().contains("shut a dead run out"));
+            ends_well(story).await;
+        });
+    }
+    assert!(shut_out > 0);
 }

@@ -27,6 +27,8 @@ pub(crate) struct Storage {
     /// Is told when there were more calls than any story needs.
     pub(crate) endless: tokio::sync::Notify,
     watch: Mutex<Option<Watch>>,
+    /// The next write of this object takes so long.
+    late: Mutex<Option<(String, Duration)>>,
 }
 
 impl std::fmt::Debug for Storage {
@@ -44,6 +46,7 @@ impl Storage {
             calls: AtomicU64::new(0),
             endless: tokio::sync::Notify::new(),
             watch: Mutex::default(),
+            late: Mutex::default(),
         })
     }
 
@@ -53,6 +56,15 @@ impl Storage {
 
     pub(crate) fn watch(&self, watch: Watch) {
         *self.watch.lock().unwrap() = Some(watch);
+    }
+
+    /// The next write of an object is under way for long.
+    pub(crate) fn write_late(&self, key: String, after: Duration) {
+        *self.late.lock().unwrap() = Some((key, after));
+    }
+
+    fn lateness(&self, key: &str) -> Option<Duration> {
+        self.late.lock().unwrap().take_if(|(late, _)| late == key).map(|(_, after)| after)
     }
 
     async fn travel(&self) {
@@ -112,6 +124,9 @@ impl Objects for Storage {
     ) -> Boxed<'a, Result<Put, ObjectError>> {
         Box::pin(async move {
             self.call(key, "written").await?;
+            if let Some(after) = self.lateness(key) {
+                tokio::time::sleep(after).await;
+            }
             let conditional = condition != Condition::Always;
             let put = self.objects.put(key, body.clone(), condition).await?;
             if let (Put::Written(_), Some(watch)) = (&put, &*self.watch.lock().unwrap()) {

@@ -158,12 +158,17 @@ impl Story {
                 return;
             }
             let pointer: Pointer = serde_json::from_slice(body).unwrap();
-            let (manifest, _) =
-                penstock_store::json::get_json::<SnapshotManifest>(&*state, &pointer.manifest)
-                    .now_or_never()
-                    .unwrap()
-                    .unwrap()
-                    .unwrap();
+            let shut_out =
+                || told.lock().unwrap().push(format!("{at:>9} {} shut a dead run out", pointer.run));
+            let Some(manifest) = &pointer.manifest else { return shut_out() };
+            let (manifest, _) = penstock_store::json::get_json::<SnapshotManifest>(&*state, manifest)
+                .now_or_never()
+                .unwrap()
+                .unwrap()
+                .unwrap();
+            if manifest.run != pointer.run {
+                return shut_out();
+            }
             let snapshot = laws::committed(&state, &manifest);
             told.lock().unwrap().push(format!("{at:>9} {} committed", pointer.run));
             let records = destination.records();
