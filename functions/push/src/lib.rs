@@ -15,7 +15,7 @@ use penstock_model::outcome::Outcome;
 use penstock_model::port::{Clock, Condition, Executions, Objects, Random, Secrets};
 use penstock_model::run_plan::RunPlan;
 use penstock_model::settle::Repeat;
-use penstock_store::{attempts, json, lease, lines, plans, receipts};
+use penstock_store::{attempts, json, lease, operations, plans, receipts};
 
 use witness::Receipts;
 
@@ -213,7 +213,7 @@ async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<V
     let keys = plan.run.keys();
     let known = receipts::answers(state, &keys, chunk).await?;
     let key = keys.operations(chunk);
-    let transformed: Vec<Transformed> = lines::read_lines(state, &key)
+    let transformed = operations::read(state, &key)
         .await?
         .ok_or_else(|| Failure::new(FailureName::ChunkUnreadable, format!("object {key} is gone")))?;
     let capabilities = plan.definition.capabilities();
@@ -237,7 +237,7 @@ async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<V
         .into_iter()
         .filter_map(|line| match line {
             Transformed::Operation(operation) if needs_sending(&operation) => Some(operation),
-            Transformed::Operation(_) | Transformed::Rejected(_) | Transformed::Skipped { .. } => None,
+            Transformed::Operation(_) | Transformed::Rejected(_) | Transformed::Skipped(_) => None,
         })
         .collect())
 }

@@ -10,10 +10,10 @@ use penstock_model::Key;
 use penstock_model::contract::{CONTRACT, Progress, ProgressStatus, TransformRequest};
 use penstock_model::failure::{Failure, FailureName};
 use penstock_model::operation::{Chunk, ChunkRange, Transformed};
-use penstock_model::port::{Condition, Objects, OpenObjects};
+use penstock_model::port::{Objects, OpenObjects};
 use penstock_model::run_plan::RunPlan;
 use penstock_model::snapshot::RowRange;
-use penstock_store::{lease, lines, plans};
+use penstock_store::{lease, operations, plans};
 
 /// What transform needs from outside.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ pub async fn handle(
                 ),
             ));
         }
-        lines::put_lines(state, &key, &transformed, Condition::IfAbsent).await?;
+        operations::put(state, &key, &transformed).await?;
     }
     Ok(Progress {
         contract: CONTRACT,

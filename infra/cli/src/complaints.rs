@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use penstock_model::Failure;
 use penstock_model::dead_letter::{DeadLetter, Stage};
+use penstock_model::json::Json;
 use penstock_model::layout::{RunKeys, SyncKeys};
 use penstock_model::port::Objects;
 use penstock_store::{lines, storage_failure};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 /// So many keys are shown of each group.
 const MOST_KEYS: usize = 3;
@@ -38,7 +38,7 @@ pub struct Complaint {
     /// What the first of them says; the others may say it of other values.
     pub message: String,
     /// The first keys.
-    pub keys: Vec<Box<RawValue>>,
+    pub keys: Vec<Json>,
     /// The newest run that has some.
     pub run: String,
 }
@@ -67,7 +67,7 @@ impl Complaint {
     #[must_use]
     pub fn line(&self) -> String {
         let field = self.field.as_deref().map_or(String::new(), |field| format!(", field {field}"));
-        let example = self.keys.first().map_or(String::new(), |key| format!(", as {key}"));
+        let example = self.keys.first().map_or(String::new(), |key| format!(", as {}", key.get()));
         let stage = stage(self.stage);
         format!("{} × {} {} ({stage}{field}){example}", self.rows, self.fingerprint, self.code)
     }

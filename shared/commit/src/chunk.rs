@@ -7,7 +7,7 @@ use penstock_model::port::Objects;
 use penstock_model::run_plan::RunPlan;
 use penstock_model::settle::{ChunkReached, Repeat};
 use penstock_model::{Failure, FailureName};
-use penstock_store::{lines, receipts};
+use penstock_store::{operations, receipts};
 
 /// One chunk with all that is known of it.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl ChunkResult {
     pub fn repeat(&self, plan: &RunPlan, n: usize) -> Repeat {
         let kind = self.transformed.as_ref().and_then(|lines| lines.get(n)).and_then(|line| match line {
             Transformed::Operation(operation) => Some(operation.kind),
-            Transformed::Rejected(_) | Transformed::Skipped { .. } => None,
+            Transformed::Rejected(_) | Transformed::Skipped(_) => None,
         });
         repeat(plan, kind)
     }
@@ -96,7 +96,7 @@ pub async fn load(state: &dyn Objects, plan: &RunPlan, chunk: Chunk) -> Result<C
     let transformed: Option<Vec<Transformed>> = if settled && !plan.remember {
         None
     } else {
-        lines::read_lines(state, &keys.operations(chunk.chunk)).await?
+        operations::read(state, &keys.operations(chunk.chunk)).await?
     };
     let mut outcomes = vec![None; chunk.changes as usize];
     for line in transformed.iter().flatten() {
@@ -110,7 +110,7 @@ pub async fn load(state: &dyn Objects, plan: &RunPlan, chunk: Chunk) -> Result<C
                     field: rejected.field.clone(),
                 },
             ),
-            Transformed::Skipped { n, why } => (*n, Outcome::Skipped { why: *why }),
+            Transformed::Skipped(skipped) => (skipped.n, Outcome::Skipped { why: skipped.why }),
         };
         if let Some(slot) = outcomes.get_mut(n as usize) {
             *slot = Some(outcome);

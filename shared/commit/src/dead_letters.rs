@@ -2,18 +2,18 @@
 
 use bytes::Bytes;
 use penstock_columnar::transform::key_json;
+use penstock_model::Failure;
 use penstock_model::change::Change;
 use penstock_model::complaint::fingerprint;
 use penstock_model::dead_letter::{DeadLetter, Stage};
+use penstock_model::json::Json;
 use penstock_model::layout::RunKeys;
 use penstock_model::operation::{Chunk, Transformed};
 use penstock_model::outcome::Outcome;
 use penstock_model::port::{Condition, Objects};
 use penstock_model::run_plan::{GateDecision, RunPlan};
 use penstock_model::settle::Repeat;
-use penstock_model::{Failure, FailureName};
 use penstock_store::{json, lines};
-use serde_json::value::RawValue;
 
 use crate::chunk::ChunkResult;
 
@@ -114,12 +114,10 @@ fn letter(
             (operation.key.clone(), Some(operation.kind), Some(operation.fields.clone()), Stage::Push)
         }
         Some(Transformed::Rejected(rejected)) => (rejected.key.clone(), None, None, rejected.stage),
-        Some(Transformed::Skipped { .. }) | None => {
+        Some(Transformed::Skipped(_)) | None => {
             let key = match changes.get(n) {
                 Some(change) => key_json(&change.key, &plan.key_columns)?,
-                None => RawValue::from_string("{}".to_owned()).map_err(|error| {
-                    Failure::because(FailureName::InvariantBroken, "an empty object is not JSON", error)
-                })?,
+                None => Json::written("{}".to_owned()),
             };
             (key, None, None, Stage::Transform)
         }

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use penstock_model::definition::SecretRef;
+use penstock_model::json::Json;
 use penstock_model::operation::{Operation, OperationKind};
 use penstock_model::outcome::{Outcome, ReceiptLine};
 use penstock_model::port::{Boxed, Clock, Freshness, Random, Secret, SecretError, Secrets};
 use penstock_model::report::ApiUsage;
 use penstock_model::{Failure, FailureName, Timestamp};
 use serde_json::Value;
-use serde_json::value::to_raw_value;
 
 use crate::destination::{Spending, Witness};
 
@@ -155,7 +155,7 @@ impl Witness for Memory {
 }
 
 pub(crate) fn operation(n: u32, kind: OperationKind, matched: &Value, fields: &Value) -> Operation {
-    let raw = |value| to_raw_value(value).unwrap();
+    let raw = |value| Json::of(value).unwrap();
     Operation { n, kind, key: raw(matched), matched: raw(matched), id: None, fields: raw(fields) }
 }
 

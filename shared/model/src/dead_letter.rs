@@ -2,9 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::complaint::fingerprint;
+use crate::json::Json;
 use crate::operation::OperationKind;
 
 /// Where a row was rejected.
@@ -32,13 +32,13 @@ pub struct DeadLetter {
     /// The ordinal within the chunk.
     pub n: u32,
     /// The primary key's columns and values.
-    pub key: Box<RawValue>,
+    pub key: Json,
     /// What was to be done; none if the row never became an operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationKind>,
     /// The fields as they were to be sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fields: Option<Box<RawValue>>,
+    pub fields: Option<Json>,
     /// Where it was rejected.
     pub stage: Stage,
     /// The code.

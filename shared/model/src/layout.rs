@@ -183,10 +183,10 @@ impl RunKeys<'_> {
         self.at("chunks-after-canary.json")
     }
 
-    /// One chunk's operations, rejected and skipped rows (JSON lines, zstd).
+    /// One chunk's operations, rejected and skipped rows (tab-separated lines, zstd).
     #[must_use]
     pub fn operations(&self, chunk: ChunkId) -> String {
-        self.at(&format!("operations/{chunk:06}.jsonl.zst"))
+        self.at(&format!("operations/{chunk:06}.tsv.zst"))
     }
 
     /// Everything the attempts at one chunk have witnessed.

@@ -13,6 +13,7 @@ pub mod decode;
 pub mod definition;
 pub mod failure;
 pub mod guard;
+pub mod json;
 pub mod key;
 pub mod layout;
 pub mod lease;

@@ -1,11 +1,10 @@
 //! What to do for one key at the destination.
 
+use crate::dead_letter::Stage;
+use crate::json::Json;
+use crate::outcome::SkipReason;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-
-use crate::dead_letter::Stage;
-use crate::outcome::SkipReason;
 
 /// A chunk's number within its run.
 pub type ChunkId = u32;
@@ -30,24 +29,52 @@ pub enum OperationKind {
     Append,
 }
 
+impl OperationKind {
+    /// Its name, as definitions and objects have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Upsert => "upsert",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Archive => "archive",
+            Self::Clear => "clear",
+            Self::Append => "append",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let kinds = [
+            Self::Upsert,
+            Self::Create,
+            Self::Update,
+            Self::Delete,
+            Self::Archive,
+            Self::Clear,
+            Self::Append,
+        ];
+        kinds.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// One operation. Its Debug form shows kind and ordinal only.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone)]
 pub struct Operation {
     /// The ordinal of its change within the chunk.
     pub n: u32,
     /// What to do.
     pub kind: OperationKind,
     /// The primary key's columns and values, for people (dead letters).
-    pub key: Box<RawValue>,
+    pub key: Json,
     /// The match fields and their values, as a JSON object in the destination's spelling.
-    #[serde(rename = "match")]
-    pub matched: Box<RawValue>,
+    pub matched: Json,
     /// The record's id at the destination, where it is remembered and the operation needs it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The fields to write, without the match fields, as a JSON object ready to be sent.
-    pub fields: Box<RawValue>,
+    pub fields: Json,
 }
 
 impl std::fmt::Debug for Operation {
@@ -63,7 +90,7 @@ pub struct RejectedRecord {
     /// The ordinal of its change within the chunk.
     pub n: u32,
     /// The primary key's columns and values.
-    pub key: Box<RawValue>,
+    pub key: Json,
     /// Where it was rejected.
     pub stage: Stage,
     /// A short code, such as `duplicate_key`.
@@ -81,21 +108,25 @@ impl std::fmt::Debug for RejectedRecord {
     }
 }
 
-/// One line of a chunk's operations object: what `transform` made of one change.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+/// A row that nothing is to be done about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SkippedRow {
+    /// The ordinal of its change within the chunk.
+    pub n: u32,
+    /// Why.
+    pub why: SkipReason,
+}
+
+/// What `transform` made of one change.
+#[derive(Debug, Clone)]
 pub enum Transformed {
     /// To be sent.
     Operation(Operation),
     /// Rejected before sending.
     Rejected(RejectedRecord),
     /// Nothing to do.
-    Skipped {
-        /// The ordinal of its change within the chunk.
-        n: u32,
-        /// Why.
-        why: SkipReason,
-    },
+    Skipped(SkippedRow),
 }
 
 /// A range of places of a changeset that one transform and one push take. `from` is included, `to` is not.

@@ -16,6 +16,7 @@ pub mod lease;
 pub mod lines;
 mod memory;
 mod opener;
+pub mod operations;
 pub mod plans;
 pub mod receipts;
 mod s3;

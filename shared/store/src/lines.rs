@@ -37,9 +37,7 @@ pub fn encode_lines<T: Serialize>(key: &str, values: impl IntoIterator<Item = T>
     if !is_compressed(key) {
         return Ok(text);
     }
-    zstd::bulk::compress(&text, LEVEL).map(Bytes::from).map_err(|error| {
-        Failure::because(FailureName::InvariantBroken, format!("object {key} can't be compressed"), error)
-    })
+    pack(key, &text, LEVEL)
 }
 
 /// Writes values as JSON lines under a condition. One that does not hold is no failure: lines follow from their
@@ -86,10 +84,7 @@ pub async fn require_lines<T: DeserializeOwned>(objects: &dyn Objects, key: &str
 pub fn decode_lines<T: DeserializeOwned>(key: &str, body: &[u8]) -> Result<Vec<T>, Failure> {
     let unpacked;
     let text = if is_compressed(key) {
-        unpacked = unpack(body).map_err(|error| {
-            let message = format!("object {key} is not what this version can read");
-            Failure::because(FailureName::ContractMismatch, message, error)
-        })?;
+        unpacked = unpack(key, body)?;
         unpacked.as_slice()
     } else {
         body
@@ -110,12 +105,24 @@ pub fn decode_lines<T: DeserializeOwned>(key: &str, body: &[u8]) -> Result<Vec<T
     }
 }
 
-fn unpack(body: &[u8]) -> std::io::Result<Vec<u8>> {
-    match zstd::zstd_safe::get_frame_content_size(body) {
+/// Packs an object's text by zstd.
+pub(crate) fn pack(key: &str, text: &[u8], level: i32) -> Result<Bytes, Failure> {
+    zstd::bulk::compress(text, level).map(Bytes::from).map_err(|error| {
+        Failure::because(FailureName::InvariantBroken, format!("object {key} can't be compressed"), error)
+    })
+}
+
+/// An object's text as it was before it was packed.
+pub(crate) fn unpack(key: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    let unpacked = match zstd::zstd_safe::get_frame_content_size(body) {
         Ok(Some(size @ ..=AT_ONCE)) => zstd::bulk::decompress(body, usize::try_from(size).unwrap_or(0)),
         // Written by something else, or damaged: then this says so.
         Ok(Some(_) | None) | Err(_) => zstd::stream::decode_all(body),
-    }
+    };
+    unpacked.map_err(|error| {
+        let message = format!("object {key} is not what this version can read");
+        Failure::because(FailureName::ContractMismatch, message, error)
+    })
 }
 
 fn is_compressed(key: &str) -> bool {

@@ -54,7 +54,7 @@ fn shown(complaints: &[Complaint]) -> String {
         text.push_str(&line);
         text.push('\n');
         let Some(complaint) = n.checked_sub(1).and_then(|n| complaints.get(n)) else { continue };
-        let mut keys: Vec<String> = complaint.keys.iter().map(ToString::to_string).collect();
+        let mut keys: Vec<String> = complaint.keys.iter().map(|key| key.get().to_owned()).collect();
         if complaint.rows > complaint.keys.len() as u64 {
             keys.push("…".to_owned());
         }

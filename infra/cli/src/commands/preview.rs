@@ -133,6 +133,6 @@ fn shown(line: Transformed) -> serde_json::Value {
         Transformed::Rejected(rejected) => {
             json!({ "rejected": { "code": rejected.code, "message": rejected.message, "field": rejected.field } })
         }
-        Transformed::Skipped { why, .. } => json!({ "skipped": why }),
+        Transformed::Skipped(skipped) => json!({ "skipped": skipped.why }),
     }
 }

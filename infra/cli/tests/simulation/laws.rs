@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::FutureExt as _;
 use penstock_columnar::snapshot::read_partition;
 use penstock_model::dead_letter::DeadLetter;
+use penstock_model::json::Json;
 use penstock_model::key::{Key, KeyValue};
 use penstock_model::layout::{RunKeys, SyncKeys};
 use penstock_model::operation::Transformed;
@@ -13,7 +14,7 @@ use penstock_model::port::Objects;
 use penstock_model::report::RunReport;
 use penstock_model::run_plan::GateDecision;
 use penstock_model::snapshot::{OverlayEntry, Pointer, SnapshotManifest};
-use penstock_store::{MemoryObjects, json, lines, receipts};
+use penstock_store::{MemoryObjects, json, lines, operations, receipts};
 use penstock_twins::{Action, Ended, Twin};
 
 use crate::setting::SYNC;
@@ -222,7 +223,7 @@ fn receipts_are_true(story: &Story, broken: &mut Vec<String>) {
         };
         for chunk in gate.chunks {
             let lines: Vec<Transformed> =
-                at_once(lines::read_lines(&*story.state, &keys.operations(chunk.chunk)))
+                at_once(operations::read(&*story.state, &keys.operations(chunk.chunk)))
                     .unwrap()
                     .unwrap_or_default();
             let witnessed = at_once(receipts::load(&*story.state, &keys, chunk.chunk)).unwrap();
@@ -261,7 +262,8 @@ fn rejections_are_true(story: &Story, broken: &mut Vec<String>) {
         if ["invalid", "batch_refused"].contains(&letter.code.as_str()) && is_row && !is_bad {
             broken.push(format!(
                 "{} is a dead letter ({}), and nothing is wrong with it",
-                letter.key, letter.code
+                letter.key.get(),
+                letter.code
             ));
         }
     }
@@ -279,7 +281,10 @@ pub(crate) fn at_rest(story: &Story, hows: &[String]) -> Vec<String> {
     for letter in dead_letters(&story.state) {
         story.tell(&format!(
             "dead letter of {} in {}: {} {:?}",
-            letter.key, letter.run, letter.code, letter.fields
+            letter.key.get(),
+            letter.run,
+            letter.code,
+            letter.fields.as_ref().map(Json::get)
         ));
     }
     match story.setting.mode {

@@ -14,6 +14,9 @@ use super::cells::Cell;
 use super::json::{key_of, push_text};
 use super::value::push_value;
 
+/// Room for a key's or a match's JSON, as long as most are.
+pub(super) const ABOUT_A_KEY: usize = 48;
+
 /// A constant in the destination's style.
 pub(super) fn constant(value: &Value, style: ValueStyle) -> String {
     let mut out = String::new();
@@ -61,22 +64,33 @@ pub(super) fn push_canonical(out: &mut String, value: &Value) {
     }
 }
 
-/// A key's columns and values as a JSON object, for people.
-///
-/// # Errors
-/// [`KeyDamaged`] if the key's bytes are no key.
-pub(crate) fn key_object(key: &Key, columns: &[Column]) -> Result<String, KeyDamaged> {
-    let values = key.values()?;
-    let mut out = String::from("{");
-    for (index, (column, value)) in columns.iter().zip(&values).enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        out.push_str(&key_of(&column.name));
-        push_value(&mut out, &key_cell(value, &column.kind), ValueStyle::Json);
+/// The columns of a primary key, ready to show keys to people.
+pub(crate) struct KeyColumns<'a>(Vec<(String, &'a ColumnType)>);
+
+impl<'a> KeyColumns<'a> {
+    /// The columns in their order in the key.
+    pub(crate) fn of(columns: &'a [Column]) -> Self {
+        Self(columns.iter().map(|column| (key_of(&column.name), &column.kind)).collect())
     }
-    out.push('}');
-    Ok(out)
+
+    /// A key's columns and values as a JSON object.
+    ///
+    /// # Errors
+    /// [`KeyDamaged`] if the key's bytes are no key.
+    pub(crate) fn object(&self, key: &Key) -> Result<String, KeyDamaged> {
+        let values = key.values()?;
+        let mut out = String::with_capacity(ABOUT_A_KEY);
+        out.push('{');
+        for (index, ((name, kind), value)) in self.0.iter().zip(&values).enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            out.push_str(name);
+            push_value(&mut out, &key_cell(value, kind), ValueStyle::Json);
+        }
+        out.push('}');
+        Ok(out)
+    }
 }
 
 /// The match object from a key, spelt as from the row itself. `None` if a match column is no key column, or the

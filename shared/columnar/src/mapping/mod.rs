@@ -27,7 +27,7 @@ use penstock_model::operation::OperationKind;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) use expression::Engines;
-pub(crate) use fixed::{key_object, match_from_key};
+pub(crate) use fixed::{KeyColumns, match_from_key};
 pub use row::UnknownColumn;
 pub(crate) use row::{KeyRows, Mapped, Rejection};
 

@@ -7,6 +7,7 @@ use penstock_model::unload::{Column, ColumnType};
 use super::cells::{Cell, Cells};
 use super::convert::Refusal;
 use super::expression::{Compiled, Engines};
+use super::fixed::ABOUT_A_KEY;
 use super::json::key_of;
 use super::value::{push_json, push_value};
 use super::{FieldPlan, Mapping, Source};
@@ -101,7 +102,8 @@ impl KeyRows {
 
     /// A row's key columns and values as a JSON object.
     pub(crate) fn object(&self, row: usize) -> String {
-        let mut out = String::from("{");
+        let mut out = String::with_capacity(ABOUT_A_KEY);
+        out.push('{');
         for (index, (key, cells)) in self.0.iter().enumerate() {
             if index > 0 {
                 out.push(',');
@@ -138,7 +140,8 @@ impl Rows<'_, '_, '_> {
     }
 
     fn matched(&self, row: usize) -> Result<String, Rejection> {
-        let mut out = String::from("{");
+        let mut out = String::with_capacity(ABOUT_A_KEY);
+        out.push('{');
         for (index, field) in self.mapping.matched.iter().enumerate() {
             let cell = self.cells.get(field.column).map_or(Cell::Null, |cells| cells.at(row));
             let empty = match &cell {

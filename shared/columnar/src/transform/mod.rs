@@ -10,6 +10,7 @@ mod rows;
 mod tests;
 
 use penstock_model::change::Change;
+use penstock_model::json::Json;
 use penstock_model::key::KeyDamaged;
 use penstock_model::operation::Transformed;
 use penstock_model::port::Objects;
@@ -20,7 +21,7 @@ use penstock_model::{Failure, FailureName};
 pub use removals::removals;
 pub use rows::{PlacedRows, transform_rows};
 
-use crate::mapping::{Mapping, UnknownColumn};
+use crate::mapping::{KeyColumns, Mapping, UnknownColumn};
 use crate::unload::UnloadError;
 
 /// Why a chunk can't be mapped. A row that can't be is no error: it is a rejected record.
@@ -105,6 +106,6 @@ pub async fn append(
 pub fn key_json(
     key: &penstock_model::Key,
     columns: &[penstock_model::unload::Column],
-) -> Result<Box<serde_json::value::RawValue>, TransformError> {
-    rows::raw(crate::mapping::key_object(key, columns)?)
+) -> Result<Json, TransformError> {
+    Ok(Json::written(KeyColumns::of(columns).object(key)?))
 }

@@ -6,14 +6,14 @@ use penstock_model::Key;
 use penstock_model::change::Change;
 use penstock_model::dead_letter::Stage;
 use penstock_model::definition::Scope;
-use penstock_model::operation::{Operation, RejectedRecord, Transformed};
+use penstock_model::json::Json;
+use penstock_model::operation::{Operation, RejectedRecord, SkippedRow, Transformed};
 use penstock_model::outcome::SkipReason;
 use penstock_model::run_plan::RunPlan;
 use penstock_model::snapshot::Identity;
 
 use super::TransformError;
-use super::rows::raw;
-use crate::mapping::{Mapping, Removal, key_object, match_from_key};
+use crate::mapping::{KeyColumns, Mapping, Removal, match_from_key};
 
 /// Maps a chunk of removals: one result for each, with its index as ordinal. `identities` holds what is remembered
 /// of their records.
@@ -32,7 +32,7 @@ pub fn removals<S: std::hash::BuildHasher>(
     (0_u32..)
         .zip(changes)
         .map(|(n, change)| match mapping.removal() {
-            None => Ok(Transformed::Skipped { n, why: SkipReason::NothingToSay }),
+            None => Ok(Transformed::Skipped(SkippedRow { n, why: SkipReason::NothingToSay })),
             Some(removal) => one(plan, mapping, removal, n, &change.key, identities.get(&change.key)),
         })
         .collect()
@@ -47,9 +47,9 @@ fn one(
     identity: Option<&Identity>,
 ) -> Result<Transformed, TransformError> {
     if removal.scope == Scope::Ours && !identity.is_some_and(|identity| identity.created) {
-        return Ok(Transformed::Skipped { n, why: SkipReason::NotOurs });
+        return Ok(Transformed::Skipped(SkippedRow { n, why: SkipReason::NotOurs }));
     }
-    let shown = raw(key_object(key, &plan.key_columns)?)?;
+    let shown = Json::written(KeyColumns::of(&plan.key_columns).object(key)?);
     let reject = |code: &str, message: &str, key| {
         let (code, message) = (code.to_owned(), message.to_owned());
         Ok(Transformed::Rejected(RejectedRecord {
@@ -80,8 +80,8 @@ fn one(
         n,
         kind: removal.kind,
         key: shown,
-        matched: raw(matched)?,
+        matched: Json::written(matched),
         id,
-        fields: raw(removal.fields.clone())?,
+        fields: Json::written(removal.fields.clone()),
     }))
 }

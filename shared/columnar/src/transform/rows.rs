@@ -4,14 +4,14 @@ use arrow::record_batch::RecordBatch;
 use penstock_model::change::{Change, ChangeKind, Place};
 use penstock_model::dead_letter::Stage;
 use penstock_model::definition::Mode;
-use penstock_model::operation::{Operation, OperationKind, RejectedRecord, Transformed};
+use penstock_model::json::Json;
+use penstock_model::operation::{Operation, OperationKind, RejectedRecord, SkippedRow, Transformed};
 use penstock_model::outcome::SkipReason;
 use penstock_model::run_plan::RunPlan;
 use penstock_model::snapshot::RowRange;
-use serde_json::value::RawValue;
 
 use super::TransformError;
-use crate::mapping::{Engines, KeyRows, Mapped, Mapping, Rejection, key_object};
+use crate::mapping::{Engines, KeyColumns, KeyRows, Mapped, Mapping, Rejection};
 
 /// Rows of one split, fetched for a chunk.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ pub fn transform_rows(
         .iter()
         .map(|rows| mapping.rows(&compiled, &rows.batch, &plan.columns))
         .collect::<Result<Vec<_>, _>>()?;
-    let places = Places::of(placed);
+    let (places, shown) = (Places::of(placed), KeyColumns::of(&plan.key_columns));
     let find = |place: Place| {
         let (batch, row) = places.find(place)?;
         Some((batches.get(batch)?, row))
@@ -70,10 +70,10 @@ pub fn transform_rows(
     (0_u32..)
         .zip(changes)
         .map(|(n, change)| {
-            let key = raw(key_object(&change.key, &plan.key_columns)?)?;
+            let key = Json::written(shown.object(&change.key)?);
             let kind = match decide(mapping.mode(), change) {
                 Decision::Send(kind) => kind,
-                Decision::Skip(why) => return Ok(Transformed::Skipped { n, why }),
+                Decision::Skip(why) => return Ok(Transformed::Skipped(SkippedRow { n, why })),
                 Decision::Reject(code, message) => {
                     let (code, message) = (code.to_owned(), message.to_owned());
                     let record = RejectedRecord { n, key, stage: Stage::Diff, code, message, field: None };
@@ -156,7 +156,7 @@ pub(super) fn append_rows(
             let place = Place { split: range.split, row };
             let found = places.find(place).and_then(|(batch, index)| Some((batches.get(batch)?, index)));
             let ((rows, keys), index) = found.ok_or(TransformError::NoSuchRow { split: range.split, row })?;
-            operation(n, OperationKind::Append, raw(keys.object(index))?, rows.map(index))
+            operation(n, OperationKind::Append, Json::written(keys.object(index)), rows.map(index))
         })
         .collect()
 }
@@ -164,7 +164,7 @@ pub(super) fn append_rows(
 fn operation(
     n: u32,
     kind: OperationKind,
-    key: Box<RawValue>,
+    key: Json,
     mapped: Result<Mapped, Rejection>,
 ) -> Result<Transformed, TransformError> {
     let mapped = match mapped {
@@ -177,12 +177,8 @@ fn operation(
     };
     // A record may be worth creating for its match fields alone; there is nothing to update in one.
     if kind == OperationKind::Update && !mapped.anything {
-        return Ok(Transformed::Skipped { n, why: SkipReason::NothingToSay });
+        return Ok(Transformed::Skipped(SkippedRow { n, why: SkipReason::NothingToSay }));
     }
-    let (matched, fields) = (raw(mapped.matched)?, raw(mapped.fields)?);
+    let (matched, fields) = (Json::written(mapped.matched), Json::written(mapped.fields));
     Ok(Transformed::Operation(Operation { n, kind, key, matched, id: None, fields }))
-}
-
-pub(super) fn raw(json: String) -> Result<Box<RawValue>, TransformError> {
-    RawValue::from_string(json).map_err(TransformError::NotJson)
 }

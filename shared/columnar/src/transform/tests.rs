@@ -9,6 +9,7 @@ use penstock_model::connector::{Connector, ValueStyle};
 use penstock_model::contract::{RunOptions, RunRef};
 use penstock_model::definition::{ResolvedSync, Sync};
 use penstock_model::key::KeyValue;
+use penstock_model::operation::Operation;
 use penstock_model::run_plan::DiffMode;
 use penstock_model::snapshot::Identity;
 use penstock_model::unload::{Column, ColumnType, Piece, PinnedUnload, Split, UnloadFile};
@@ -114,7 +115,22 @@ fn change(kind: ChangeKind, id: i128, split: u32, row: u32) -> Change {
 }
 
 fn lines(transformed: &[Transformed]) -> Vec<Value> {
-    transformed.iter().map(|line| serde_json::to_value(line).unwrap()).collect()
+    transformed.iter().map(shown).collect()
+}
+
+fn shown(row: &Transformed) -> Value {
+    match row {
+        Transformed::Operation(Operation { n, kind, key, matched, id, fields }) => {
+            let mut operation =
+                json!({ "n": n, "kind": kind, "key": key, "match": matched, "fields": fields });
+            if let Some(id) = id {
+                operation["id"] = json!(id);
+            }
+            json!({ "operation": operation })
+        }
+        Transformed::Rejected(rejected) => json!({ "rejected": rejected }),
+        Transformed::Skipped(skipped) => json!({ "skipped": skipped }),
+    }
 }
 
 fn mapped(definition: Value, changes: &[Change]) -> Vec<Value> {

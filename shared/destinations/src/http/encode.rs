@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use penstock_model::connector::template::RowSlot;
+use penstock_model::json::Json;
 use penstock_model::operation::{Operation, OperationKind};
 use penstock_model::outcome::Outcome;
 use penstock_model::settle::Repeat;
@@ -230,7 +231,7 @@ fn write_members(body: &mut Vec<u8>, slot: RowSlot, row: &Operation) {
 }
 
 /// What stands between an object's braces; nothing if it is no object.
-fn members(object: &RawValue) -> &str {
+fn members(object: &Json) -> &str {
     object
         .get()
         .trim_ascii()

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use penstock_model::json::Json;
 use penstock_model::operation::{Operation, OperationKind};
 use penstock_model::outcome::Outcome;
 use serde_json::value::RawValue;
@@ -77,7 +78,7 @@ pub(super) enum Unready {
 
 /// Reads an operation against the table's columns.
 pub(super) fn read<'a>(operation: &'a Operation, table: &'a Table) -> Result<Row<'a>, Unready> {
-    let object = |raw: &'a RawValue| -> Result<BTreeMap<String, &'a RawValue>, Unready> {
+    let object = |raw: &'a Json| -> Result<BTreeMap<String, &'a RawValue>, Unready> {
         serde_json::from_str(raw.get()).map_err(|_| Unready::Unreadable)
     };
     let match_values = object(&operation.matched)?;

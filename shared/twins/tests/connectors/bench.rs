@@ -9,6 +9,7 @@ use penstock_destinations::http::transport::{Request, Response, Sent, TransportE
 use penstock_destinations::{Parts, Rest, Spending, Transport, Witness, Work, built_in, open};
 use penstock_model::connector::{Connector, HttpConnector};
 use penstock_model::definition::{ResolvedSync, SecretRef};
+use penstock_model::json::Json;
 use penstock_model::operation::{Operation, OperationKind};
 use penstock_model::outcome::{Outcome, ReceiptLine};
 use penstock_model::port::{Boxed, Clock, Freshness, Random, Secret, SecretError, Secrets};
@@ -16,7 +17,7 @@ use penstock_model::report::ApiUsage;
 use penstock_model::{Failure, Timestamp};
 use penstock_twins::{Broken, ConnectorTwin, Twin};
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
-use serde_json::{Value, json, value::to_raw_value};
+use serde_json::{Value, json};
 
 pub(crate) fn hubspot() -> HttpConnector {
     match built_in("hubspot").unwrap() {
@@ -202,7 +203,7 @@ pub(crate) async fn deliver(
 }
 
 pub(crate) fn operation(n: u32, kind: OperationKind, field: &str, key: &str, fields: &Value) -> Operation {
-    let raw = |value: &Value| to_raw_value(value).unwrap();
+    let raw = |value: &Value| Json::of(value).unwrap();
     Operation {
         n,
         kind,

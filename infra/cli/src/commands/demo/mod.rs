@@ -85,7 +85,7 @@ fn tell(
 ) {
     println!("HubSpot now holds {} contacts.", twin.twin.count("contacts"));
     for letter in letters {
-        println!("rejected on purpose: {} {}: {}", letter.key, letter.code, letter.message);
+        println!("rejected on purpose: {} {}: {}", letter.key.get(), letter.code, letter.message);
     }
     let (sync, state) = (target.sync.display(), target.state.display());
     println!("\nEverything lies in {}", folder.display());

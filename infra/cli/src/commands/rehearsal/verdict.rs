@@ -135,7 +135,7 @@ impl Verdict {
             let (key, fate) = match row {
                 Transformed::Operation(operation) => (Some(&operation.key), held.fate(operation)),
                 Transformed::Rejected(rejected) => (Some(&rejected.key), Fate::Lost),
-                Transformed::Skipped { .. } => (None, Fate::Skipped),
+                Transformed::Skipped(_) => (None, Fate::Skipped),
             };
             let code = key.and_then(|key| codes.get(&comparable(key.get())).copied());
             match (fate, code) {

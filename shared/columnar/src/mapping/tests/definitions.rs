@@ -5,7 +5,7 @@ use penstock_model::unload::{Column, ColumnType};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::{key_object, match_from_key};
+use super::super::{KeyColumns, match_from_key};
 use super::*;
 
 #[test]
@@ -157,12 +157,12 @@ fn keys_are_shown_and_matched_as_the_rows_were() {
         let matched = match_from_key(&mapping, &key, &columns).unwrap().unwrap();
         assert_eq!(matched, format!("{{\"Id\":7,\"Price\":{shown}}}"));
         assert_eq!(
-            key_object(&key, &columns).unwrap(),
+            KeyColumns::of(&columns).object(&key).unwrap(),
             format!("{{\"Id\":7,\"price\":{shown},\"at\":\"1969-12-31T23:59:59.999999999Z\"}}")
         );
     }
     assert!(match_from_key(&mapping, &Key::of(&[KeyValue::Int(1)]), &columns[..1]).unwrap().is_none());
-    assert!(key_object(&Key::from_bytes(vec![99]), &columns).is_err());
+    assert!(KeyColumns::of(&columns).object(&Key::from_bytes(vec![99])).is_err());
     assert!(mapping.match_is_key(&["ID".into(), "price".into()]));
     assert!(!mapping.match_is_key(&["id".into()]));
 }

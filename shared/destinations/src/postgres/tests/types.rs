@@ -1,9 +1,8 @@
 //! Values arrive exactly.
 
+use penstock_model::json::Json;
 use penstock_model::operation::OperationKind;
 use serde_json::{Value, json};
-
-use serde_json::value::to_raw_value;
 
 use super::support::{Bench, operations, words};
 use crate::testing::operation;
@@ -82,7 +81,7 @@ async fn every_type_keeps_its_value() {
     let mut first = operation(0, OperationKind::Upsert, &json!({"id": 1}), &json!({}));
     first.fields = serde_json::from_str(&format!("{{{}}}", members.join(","))).unwrap();
     let mut second = first.clone();
-    (second.n, second.matched) = (1, to_raw_value(&json!({"id": 2})).unwrap());
+    (second.n, second.matched) = (1, Json::of(&json!({"id": 2})).unwrap());
 
     for expected in [["created", "created"], ["there", "there"]] {
         let memory = bench.deliver(&["id"], &names, &[first.clone(), second.clone()]).await.unwrap();
@@ -104,7 +103,7 @@ async fn every_type_keeps_its_value() {
     // And null clears all of them.
     let nulls: serde_json::Map<String, Value> =
         names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
-    first.fields = to_raw_value(&nulls).unwrap();
+    first.fields = Json::of(&nulls).unwrap();
     let memory = bench.deliver(&["id"], &names, &[first]).await.unwrap();
     assert_eq!(words(&memory), ["there"]);
     let list = names.join(", ");
