@@ -4,10 +4,12 @@
 #   infra/test.sh [lint|unit|all]
 #   infra/test.sh simulate [--seeds N | --seed N]
 #   infra/test.sh rules [--seeds N] [PATTERN]
+#   infra/test.sh aws
 #
 # lint: format, lints, dependencies, template, state machine. unit: every test. all (the default): both.
 # simulate: stories made up from seeds, 20,000 unless told; --seed tells one of them again. rules: takes each rule of the
-# delivery protocol out of a copy of the code, and shows which stories miss it.
+# delivery protocol out of a copy of the code, and shows which stories miss it. aws: builds the bundle, deploys it to an
+# emulator on loopback and tells both engines the same scenarios (some 20 minutes the first time, mostly building).
 # Needs Rust with rustfmt and clippy, Python 3.9 or later, node, and PostgreSQL's server programs. Tools are kept under
 # ~/.cache/penstock (or XDG_CACHE_HOME), as is what cargo builds unless CARGO_TARGET_DIR says otherwise: another clone
 # then finds most of it done.
@@ -24,10 +26,14 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/penstock-test.XXXXXX")
 # PostgreSQL runs as a user of its own if we are root, and has to reach its folder in here.
 chmod 711 "$work"
 postgres=
+emulator_files=
 
 clean_up() {
   local status=$?
   trap - EXIT
+  if [ -n "$emulator_files" ]; then
+    infra/aws/emulator.sh stop "$emulator_files" || echo "the emulator in $emulator_files could not be stopped" >&2
+  fi
   if [ -n "$postgres" ]; then
     infra/postgres.sh stop "$postgres" >/dev/null || echo "PostgreSQL in $postgres could not be stopped" >&2
   fi
@@ -89,12 +95,12 @@ lint() {
   step "scripts"
   # The benchmark is not run by a test: that it can be read is all that is checked.
   local script
-  for script in infra/*.sh infra/bench/*.sh .ci/run; do
+  for script in infra/*.sh infra/aws/*.sh infra/bench/*.sh .ci/run; do
     bash -n "$script"
   done
   # In memory: nothing is left beside them.
   python3 -c 'import sys; [compile(open(name, "rb").read(), name, "exec") for name in sys.argv[1:]]' \
-    infra/bench/*.py infra/bench/contenders/*.py infra/lint/*.py infra/cli/demo/*.py
+    infra/aws/*.py infra/bench/*.py infra/bench/contenders/*.py infra/lint/*.py infra/cli/demo/*.py
   echo "no findings"
 
   step "dependencies: licences, bans, sources"
@@ -160,6 +166,35 @@ rules() {
   CARGO_TARGET_DIR=$cache/rules python3 infra/cli/tests/simulation/take_rules_out.py . "$work/copy" "$seeds" "$*"
 }
 
+aws() {
+  step "build"
+  local built=.aws-sam/build emulator tools
+  infra/aws/build.sh x86_64
+
+  step "PostgreSQL and emulator of our own"
+  postgres=$work/postgres
+  PENSTOCK_TEST_POSTGRES=$(infra/postgres.sh start "$postgres")
+  emulator_files=$work/emulator
+  AWS_ENDPOINT_URL=$(infra/aws/emulator.sh start "$emulator_files")
+  export PENSTOCK_TEST_POSTGRES AWS_ENDPOINT_URL
+  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1 AWS_REGION=us-east-1
+
+  step "deploy"
+  tools=$(infra/aws/tools.sh build)
+  emulator=$(infra/aws/tools.sh emulator)
+  SAM_CLI_TELEMETRY=0 "$emulator/bin/python" -B infra/aws/deploy.py "$tools/bin/sam" "$built/template.yaml" >"$work/stack"
+  # shellcheck source=/dev/null
+  . "$work/stack"
+
+  step "two engines"
+  PENSTOCK_TEST_EMULATOR_PID=$(cat "$emulator_files/pid") \
+    cargo test --workspace --locked --features penstock-cli/deployed --test two_engines
+
+  step "S3 store"
+  PENSTOCK_TEST_S3=$PENSTOCK_TEST_UNLOAD_BUCKET \
+    cargo test --workspace --locked --features penstock-store/s3-conformance --test conformance s3::
+}
+
 case ${1:-all} in
   lint) lint ;;
   unit) unit ;;
@@ -168,7 +203,7 @@ case ${1:-all} in
     lint
     unit
     ;;
-  simulate | rules) "$@" ;;
-  *) fail "usage: infra/test.sh [lint|unit|all|simulate|rules]" ;;
+  simulate | rules | aws) "$@" ;;
+  *) fail "usage: infra/test.sh [lint|unit|all|simulate|rules|aws]" ;;
 esac
 step "all passed"

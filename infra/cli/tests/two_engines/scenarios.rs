@@ -1,0 +1,213 @@
+//! What has to happen, whichever engine runs the bundle.
+
+use std::time::Duration;
+
+use penstock_model::connector::HttpConnector;
+use penstock_twins::{Auth, ConnectorTwin, Ended as RequestEnded, RunningTwin, Script, Twin as _};
+use serde_json::{Value, json};
+
+use crate::engine::{Engine, publish_sync, request, unload};
+use crate::harness::{Customer, Table, customers, sorted};
+
+/// S3's event of a new object.
+pub(crate) fn object_created(root: &str, key: &str, etag: &str) -> Value {
+    let bucket = root.trim_start_matches("s3://");
+    json!({
+        "version": "0", "id": "e", "detail-type": "Object Created", "source": "aws.s3", "account": "000000000000",
+        "time": "2026-01-01T00:00:00Z", "region": "us-east-1", "resources": [],
+        "detail": { "bucket": { "name": bucket }, "object": { "key": key, "etag": etag } }
+    })
+}
+
+/// An API of our own: what a user would write for it.
+const CONNECTOR: &str = r#"
+name: Members
+auth: [bearer]
+objects:
+  members:
+    upsert:
+      method: POST
+      path: /members
+      batch: { rows: 500, bytes: 1000000 }
+      body: { members: { $each: { "...": $record } } }
+      answer:
+        results: { at: /members, by: [{ match: /id }], id: /key }
+"#;
+
+/// The API as a server, with these faults.
+pub(crate) async fn members(token: &str, faults: Value) -> RunningTwin<ConnectorTwin> {
+    let connector: HttpConnector = yaml(CONNECTOR);
+    let script: Script = serde_json::from_value(faults).unwrap();
+    let twin =
+        ConnectorTwin::builder(connector).token(token).key("members", ["id"]).faults(script).build().unwrap();
+    RunningTwin::start(twin, 0).await.unwrap()
+}
+
+fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> T {
+    let documents = penstock_cli::definitions::yaml::parse(text).unwrap();
+    serde_json::from_value(documents[0].value.clone()).unwrap()
+}
+
+/// The definitions of a sync of customers to members. Gives the sync's name.
+pub(crate) async fn members_sync(
+    engine: &dyn Engine,
+    twin: &RunningTwin<ConnectorTwin>,
+    start: &str,
+) -> String {
+    let name = engine.name();
+    let connection = format!(
+        "connector: ./api.yaml\naddress: \"{}\"\nauth: {{ bearer: {{ secret: {name} }} }}\nlimits: {{ concurrency: 2, requests_in_flight: 1 }}\n",
+        twin.address()
+    );
+    let sync = format!(
+        "unload: {name}\nconnection: {name}\nobject: members\nmatch: {{ id: id }}\n{start}\
+         fields:\n  email: email\n  name: name\n  balance: balance\n"
+    );
+    let files = [
+        (format!("unloads/{name}.yaml"), unload_definition(engine)),
+        ("connections/api.yaml".to_owned(), CONNECTOR.to_owned()),
+        (format!("connections/{name}.yaml"), connection),
+        (format!("syncs/{name}.yaml"), sync),
+    ];
+    publish_sync(engine, &files.each_ref().map(|(name, text)| (name.as_str(), text.clone()))).await;
+    name.to_owned()
+}
+
+fn unload_definition(engine: &dyn Engine) -> String {
+    let (root, prefix) = engine.unloads();
+    format!("location: {root}/{prefix}dt=*/\nprimary_key: [id]\ncomplete: success_marker\n")
+}
+
+pub(crate) async fn fifty_thousand_rows_reach_an_http_api(engine: &dyn Engine) {
+    let twin = members("token-1", json!([])).await;
+    engine.put_secret(engine.name(), "token-1").await;
+    unload(engine, "2026-01-01", &customers(0..50_000)).await;
+    let sync = members_sync(engine, &twin, "").await;
+    let first = engine.run(request(&sync)).await;
+    assert_eq!(first.counts(), "read 50000, added 50000, accepted 50000");
+    assert_eq!(twin.twin.count("members"), 50_000);
+    assert_eq!(twin.twin.journal().requests(), 100);
+    assert_eq!(engine.run(request(&sync)).await.counts(), "");
+
+    let mut next = customers(0..50_010);
+    next[7] = next[7].clone().named("changed");
+    unload(engine, "2026-01-02", &next).await;
+    let second = engine.run(request(&sync)).await;
+    assert_eq!(second.counts(), "read 50010, added 10, changed 1, unchanged 49999, accepted 11");
+    assert_eq!(twin.twin.count("members"), 50_010);
+}
+
+pub(crate) async fn fifty_thousand_rows_reach_a_table(engine: &dyn Engine) {
+    let (name, table) = (engine.name(), Table::customers().await);
+    let files = [
+        (format!("unloads/{name}.yaml"), unload_definition(engine)),
+        (format!("connections/{name}.yaml"), table.connection()),
+        (
+            format!("syncs/{name}.yaml"),
+            format!(
+                "unload: {name}\nconnection: {name}\nobject: {}\nmatch: {{ id: id }}\non_removed: {{ delete: any }}\n\
+                 guards: {{ max_removed: 5% }}\nfields:\n  email: email\n  name: name\n  balance: balance\n",
+                table.name
+            ),
+        ),
+    ];
+    let rows = customers(0..50_000);
+    unload(engine, "2026-01-01", &rows).await;
+    publish_sync(engine, &files.each_ref().map(|(name, text)| (name.as_str(), text.clone()))).await;
+    let first = engine.run(request(name)).await;
+    assert_eq!(first.counts(), "read 50000, added 50000, accepted 50000");
+    assert!(table.rows().await == rows, "the table differs from the unload");
+
+    let next: Vec<Customer> = customers(100..50_000).into_iter().chain([Customer::new(60_000)]).collect();
+    unload(engine, "2026-01-02", &next).await;
+    let second = engine.run(request(name)).await;
+    assert_eq!(second.counts(), "read 49901, added 1, removed 100, unchanged 49900, accepted 101");
+    assert!(table.rows().await == sorted(next), "the table differs from the second unload");
+}
+
+pub(crate) async fn a_throttled_run_waits_and_goes_on(engine: &dyn Engine) {
+    // Longer than a push waits by itself: the state machine has to.
+    let throttled = json!([
+        { "when": { "nth": 2 }, "what": { "status": { "code": 429, "retry_after": { "seconds": 31 } } } }
+    ]);
+    let twin = members("token-1", throttled).await;
+    engine.put_secret(engine.name(), "token-1").await;
+    unload(engine, "2026-01-01", &customers(0..2_000)).await;
+    let sync = members_sync(engine, &twin, "").await;
+    let began = std::time::Instant::now();
+    let ended = engine.run(request(&sync)).await;
+    assert_eq!(ended.counts(), "read 2000, added 2000, accepted 2000");
+    assert_eq!(ended.report.unwrap().api.throttled, 1);
+    assert!(began.elapsed() >= Duration::from_secs(30), "it waited {:?} only", began.elapsed());
+    assert_eq!(twin.twin.count("members"), 2_000);
+    assert_eq!(twin.twin.journal().requests_ended(RequestEnded::Answered(429)), 1);
+}
+
+pub(crate) async fn a_failed_run_is_carried_on_by_the_next(engine: &dyn Engine) {
+    let twin = members("token-2", json!([])).await;
+    engine.put_secret(engine.name(), "token-1").await;
+    unload(engine, "2026-01-01", &customers(0..1_000)).await;
+    let sync = members_sync(engine, &twin, "").await;
+    let failed = engine.run(request(&sync)).await;
+    assert_eq!(failed.failure.as_deref(), Some("DestinationUnauthorized"), "{failed:?}");
+    assert_eq!(twin.twin.count("members"), 0);
+
+    engine.put_secret(engine.name(), "token-2").await;
+    // What the refused attempt has left open counts as changed.
+    let ended = engine.run(request(&sync)).await;
+    assert_eq!(ended.counts(), "read 1000, changed 1000, accepted 1000");
+    assert_eq!(twin.twin.count("members"), 1_000);
+    let folded = crate::engine::report(engine.state().as_ref(), &sync, &failed.run).await.unwrap();
+    assert_eq!(folded.folded_into, Some(ended.run));
+}
+
+pub(crate) async fn a_secret_that_rotates_in_mid_run_is_fetched_anew(engine: &dyn Engine) {
+    let twin =
+        members("token-1", json!([{ "when": { "nth": 3 }, "what": { "slow": { "ms": 3000 } } }])).await;
+    engine.put_secret(engine.name(), "token-1").await;
+    unload(engine, "2026-01-01", &customers(0..5_000)).await;
+    let sync = members_sync(engine, &twin, "").await;
+    let rotate = async {
+        while twin.twin.journal().requests() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        engine.put_secret(engine.name(), "token-2").await;
+        twin.twin.replace_auth(Auth::Bearer("token-2".to_owned()));
+    };
+    let (ended, ()) = tokio::join!(engine.run(request(&sync)), rotate);
+    assert_eq!(ended.counts(), "read 5000, added 5000, accepted 5000");
+    assert_eq!(twin.twin.count("members"), 5_000);
+    assert!(twin.twin.journal().requests_ended(RequestEnded::Answered(401)) >= 1);
+}
+
+pub(crate) async fn a_manifest_that_is_told_of_twice_starts_its_syncs_once(engine: &dyn Engine) {
+    let twin = members("token-1", json!([])).await;
+    engine.put_secret(engine.name(), "token-1").await;
+    let sync = members_sync(engine, &twin, "start: { on_unload: true }\n").await;
+    let marker = unload(engine, "2026-01-02", &customers(0..300)).await;
+    engine.tell_of_object(&marker).await;
+    let started = engine.started_by_events(&sync).await;
+    assert_eq!(started.len(), 1, "{started:?}");
+    assert_eq!(started[0].counts(), "read 300, added 300, accepted 300");
+    assert_eq!(twin.twin.count("members"), 300);
+}
+
+pub(crate) async fn a_schedule_starts_the_syncs_that_name_it(engine: &dyn Engine) {
+    let twin = members("token-1", json!([])).await;
+    engine.put_secret(engine.name(), "token-1").await;
+    unload(engine, "2026-01-01", &customers(0..300)).await;
+    let sync = members_sync(engine, &twin, "start: { schedule: hourly }\n").await;
+    engine.schedule_is_due("hourly").await;
+    let started = engine.started_by_events(&sync).await;
+    assert_eq!(started[0].counts(), "read 300, added 300, accepted 300");
+    assert_eq!(twin.twin.count("members"), 300);
+}
+
+pub(crate) async fn an_event_that_concerns_no_sync_is_refused_by_name(engine: &dyn Engine) {
+    let unknown = object_created("s3://unloads", "nobody/asked/_SUCCESS", "1");
+    for event in
+        [unknown, json!({ "detail-type": "Weather Changed", "source": "aws.weather" }), json!({ "hello": 1 })]
+    {
+        assert_eq!(engine.route(event).await.unwrap_err(), "SyncInvalid");
+    }
+}
