@@ -1,9 +1,12 @@
 //! Receipts → committed snapshot and run report.
 
+mod figures;
+
 use std::sync::Arc;
 
 use penstock_commit::{Committed, Ports, commit};
 use penstock_lambda_kit::Invocation;
+use penstock_lambda_kit::metrics::Metrics;
 use penstock_model::contract::{CONTRACT, FinishRequest, FinishResponse, ObjectRef};
 use penstock_model::failure::{Failure, FailureName};
 use penstock_model::port::{Clock, Condition, Objects, Random};
@@ -20,6 +23,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// For nonces.
     pub random: Arc<dyn Random>,
+    /// Who is told a run's figures.
+    pub metrics: Metrics,
 }
 
 impl Context {
@@ -34,6 +39,7 @@ impl Context {
             state: aws.objects(settings.required("PENSTOCK_BUCKET")?),
             clock: Arc::new(penstock_lambda_kit::clock::SystemClock::new()),
             random: Arc::new(penstock_lambda_kit::random::SystemRandom),
+            metrics: Metrics::of(settings.required("PENSTOCK_STACK")?),
         })
     }
 }
@@ -63,6 +69,7 @@ pub async fn handle(
     let report = report(context, &plan, committed).await?;
     json::put_json(state, &keys.report(), &report, Condition::Always).await?;
     lease::release(state, context.random.as_ref(), &plan.run).await?;
+    context.metrics.tell(report.ended_at, &plan.run.sync, &plan.run.run, &figures::metrics(&report));
     tracing::info!(
         sync = plan.run.sync,
         run = plan.run.run,

@@ -5,7 +5,7 @@ mod witness;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_destinations::{Destination, Parts, ReqwestTransport, Rest, Work};
+use penstock_destinations::{Destination, Guard, Parts, ReqwestTransport, Rest, SystemResolver, Work};
 use penstock_lambda_kit::Invocation;
 use penstock_model::contract::{CONTRACT, Progress, ProgressStatus, PushRequest};
 use penstock_model::failure::{Failure, FailureName, Handling};
@@ -37,6 +37,8 @@ pub struct Context {
     pub executions: Arc<dyn Executions>,
     /// What destinations need: clock, randomness, secrets, transport.
     pub parts: Parts,
+    /// On AWS: keeps connections from addresses inside. A laptop may connect to what it likes.
+    pub guard: Option<Guard>,
 }
 
 impl Context {
@@ -50,13 +52,15 @@ impl Context {
         let clock: Arc<dyn Clock> = Arc::new(penstock_lambda_kit::clock::SystemClock::new());
         let random: Arc<dyn Random> = Arc::new(penstock_lambda_kit::random::SystemRandom);
         let secrets: Arc<dyn Secrets> = aws.secrets(settings.required("PENSTOCK_SECRET_PREFIX")?);
-        let transport = ReqwestTransport::new().map_err(|error| {
-            Failure::because(FailureName::InvariantBroken, "the HTTP client can't be built", error)
-        })?;
+        let unbuilt =
+            |error| Failure::because(FailureName::InvariantBroken, "the HTTP client can't be built", error);
+        let transport = ReqwestTransport::new().map_err(unbuilt)?;
+        let guard = Guard::new(Arc::new(SystemResolver)).map_err(unbuilt)?;
         Ok(Self {
             state: aws.objects(settings.required("PENSTOCK_BUCKET")?),
             executions: aws.executions(settings.required("PENSTOCK_STATE_MACHINE_ARN")?),
             parts: Parts { clock, random, secrets, transport: Arc::new(transport) },
+            guard: Some(guard),
         })
     }
 }
@@ -203,8 +207,9 @@ async fn deliver(
     witness: &Receipts<'_>,
 ) -> Result<Rest, Failure> {
     let width = plan.definition.concurrency();
+    let parts = context.parts.clone();
     let destination: Arc<dyn Destination> =
-        penstock_destinations::open(&plan.definition, context.parts.clone(), width)?;
+        penstock_destinations::open_guarded(&plan.definition, parts, context.guard.as_ref(), width)?;
     destination.deliver(Work { operations, cursor, until, witness }).await
 }
 

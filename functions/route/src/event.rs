@@ -2,6 +2,8 @@
 
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
 use penstock_model::contract::StartRequest;
+use penstock_model::decode::decode_text;
+use penstock_model::definition::WrittenBy;
 use penstock_model::{Failure, FailureName};
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,6 +19,27 @@ pub enum Event {
         key: String,
         /// The version: another ETag at the same key is another unload.
         etag: String,
+    },
+    /// A statement of a warehouse has ended: perhaps one that unloads.
+    StatementEnded {
+        /// Which one.
+        statement: WrittenBy,
+        /// This execution of it.
+        id: String,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A run has succeeded, and may have others wait for it.
+    RunSucceeded {
+        /// What was run.
+        request: StartRequest,
+        /// The run.
+        run: String,
+    },
+    /// Something on its way, or an end that is told of elsewhere: starts nothing.
+    Nothing {
+        /// It in words.
+        what: String,
     },
     /// One of the template's schedules is due.
     Schedule {
@@ -34,12 +57,29 @@ pub enum Event {
     },
 }
 
+/// How a statement ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has done what it should.
+    Finished,
+    /// It has not; the warehouse's word for how.
+    Broken(String),
+}
+
 impl Event {
     /// The event in words, for reports and messages.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
             Self::ObjectCreated { bucket, key, .. } => format!("object s3://{bucket}/{key}"),
+            Self::StatementEnded { statement: WrittenBy::RedshiftStatement(name), id, .. } => {
+                format!("Redshift statement {name} ({id})")
+            }
+            Self::StatementEnded { statement: WrittenBy::AthenaWorkgroup(name), id, .. } => {
+                format!("query {id} of Athena workgroup {name}")
+            }
+            Self::RunSucceeded { request, run } => format!("run {run} of sync {}", request.sync),
+            Self::Nothing { what } => what.clone(),
             Self::Schedule { name, .. } => format!("schedule {name}"),
             Self::Start { request, .. } => format!("request for sync {}", request.sync),
         }
@@ -64,6 +104,39 @@ struct Object {
     etag: String,
 }
 
+/// The part of a Redshift Data API event's detail that matters. It is sent for statements that were submitted with
+/// `WithEvent`: `FINISHED`, `FAILED` or `ABORTED`.
+/// <https://docs.aws.amazon.com/redshift/latest/mgmt/data-api-monitoring-events.html>
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RedshiftStatement {
+    #[serde(default)]
+    statement_name: String,
+    statement_id: String,
+    state: String,
+}
+
+/// The part of an Athena event's detail that matters: `QUEUED`, `RUNNING`, then `SUCCEEDED`, `FAILED` or `CANCELLED`. The
+/// query itself and where its result lies are not in it.
+/// <https://docs.aws.amazon.com/athena/latest/ug/athena-events.html>
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AthenaQuery {
+    workgroup_name: String,
+    query_execution_id: String,
+    current_state: String,
+}
+
+/// The part of Step Functions' `Execution Status Change` detail that matters. `input` is null if input and output together
+/// are too large for an event; a start request never is.
+/// <https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html>
+#[derive(Deserialize)]
+struct ExecutionStatus {
+    name: String,
+    status: String,
+    input: Option<String>,
+}
+
 /// What the template's schedules send.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,7 +145,8 @@ struct Due {
     due: String,
 }
 
-/// Reads an event: an EventBridge envelope from S3, `{"schedule": …, "due": …}`, or `{"sync": …}`. `invocation` is the
+/// Reads an event: an EventBridge envelope from S3, the Redshift Data API, Athena or Step Functions,
+/// `{"schedule": …, "due": …}`, or `{"sync": …}`. `invocation` is the
 /// id of this invocation, which stays the same when the platform repeats it.
 ///
 /// # Errors
@@ -106,12 +180,52 @@ fn read_envelope(event: Value) -> Result<Event, Failure> {
                 etag: created.object.etag,
             })
         }
+        ("aws.redshift-data", "Redshift Data Statement Status Change") => {
+            let RedshiftStatement { statement_name, statement_id, state } =
+                decode(envelope.detail, "a Redshift Data API event's detail")?;
+            Ok(statement_ended(WrittenBy::RedshiftStatement(statement_name), statement_id, state))
+        }
+        ("aws.athena", "Athena Query State Change") => {
+            let AthenaQuery { workgroup_name, query_execution_id, current_state } =
+                decode(envelope.detail, "an Athena event's detail")?;
+            let query = WrittenBy::AthenaWorkgroup(workgroup_name);
+            Ok(statement_ended(query, query_execution_id, current_state))
+        }
+        ("aws.states", "Step Functions Execution Status Change") => {
+            run_ended(decode(envelope.detail, "a Step Functions event's detail")?)
+        }
         (source, kind) => Err(unreadable(&format!("no sync is started by {kind} of {source}"))),
     }
 }
 
+fn statement_ended(statement: WrittenBy, id: String, state: String) -> Event {
+    let outcome = match state.as_str() {
+        "FINISHED" | "SUCCEEDED" => Outcome::Finished,
+        "FAILED" | "ABORTED" | "CANCELLED" => Outcome::Broken(state),
+        _ => {
+            let event = Event::StatementEnded { statement, id, outcome: Outcome::Finished };
+            return Event::Nothing { what: format!("{}, {state}", event.describe()) };
+        }
+    };
+    Event::StatementEnded { statement, id, outcome }
+}
+
+fn run_ended(ExecutionStatus { name, status, input }: ExecutionStatus) -> Result<Event, Failure> {
+    if status != "SUCCEEDED" {
+        return Ok(Event::Nothing { what: format!("run {name}, {status}") });
+    }
+    let Some(input) = input else {
+        return Err(unreadable("it tells of a run and lacks its input"));
+    };
+    Ok(Event::RunSucceeded { request: read_text(&input, "the input of a run")?, run: name })
+}
+
 fn decode<T: serde::de::DeserializeOwned>(value: Value, what: &str) -> Result<T, Failure> {
-    serde_json::from_value(value)
+    read_text(&value.to_string(), what)
+}
+
+fn read_text<T: serde::de::DeserializeOwned>(json: &str, what: &str) -> Result<T, Failure> {
+    decode_text(json)
         .map_err(|error| Failure::because(FailureName::SyncInvalid, format!("{what} can't be read"), error))
 }
 

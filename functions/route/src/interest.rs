@@ -1,6 +1,6 @@
 //! Which syncs an event concerns, and the name under which each is started once.
 
-use penstock_model::definition::{Complete, Sync, Unload};
+use penstock_model::definition::{Complete, Sync, Unload, WrittenBy};
 
 use crate::event::Event;
 
@@ -9,6 +9,13 @@ use crate::event::Event;
 pub fn concerns(event: &Event, sync: &Sync, unload: &Unload) -> bool {
     match event {
         Event::ObjectCreated { bucket, key, .. } => sync.start.on_unload && completes(unload, bucket, key),
+        Event::StatementEnded { statement, .. } => {
+            sync.start.on_unload && unload.written_by.as_ref() == Some(statement)
+        }
+        Event::RunSucceeded { request, .. } => {
+            sync.start.after.as_ref() == Some(&request.sync) && !request.options.dry_run
+        }
+        Event::Nothing { .. } => false,
         Event::Schedule { name, .. } => sync.start.schedule.as_ref() == Some(name),
         Event::Start { request, .. } => sync.name.as_ref() == Some(&request.sync),
     }
@@ -50,6 +57,14 @@ fn matches_part(pattern: &str, part: &str) -> bool {
 pub fn execution_name(sync: &str, event: &Event) -> String {
     let told = match event {
         Event::ObjectCreated { bucket, key, etag } => format!("{sync}\n{bucket}\n{key}\n{etag}"),
+        Event::StatementEnded { statement: WrittenBy::RedshiftStatement(name), id, .. } => {
+            format!("{sync}\nredshift\n{name}\n{id}")
+        }
+        Event::StatementEnded { statement: WrittenBy::AthenaWorkgroup(name), id, .. } => {
+            format!("{sync}\nathena\n{name}\n{id}")
+        }
+        Event::RunSucceeded { request, run } => format!("{sync}\nafter\n{}\n{run}", request.sync),
+        Event::Nothing { what } => format!("{sync}\n{what}"),
         Event::Schedule { name, due } => format!("{sync}\n{name}\n{due}"),
         Event::Start { id, .. } => format!("{sync}\n{id}"),
     };
@@ -67,6 +82,7 @@ mod tests {
             name: None,
             location: location.to_owned(),
             complete,
+            written_by: None,
             primary_key: vec!["id".to_owned()],
             naive_timestamps: None,
         };

@@ -14,7 +14,7 @@ use penstock_model::port::{Executions, Objects};
 use penstock_store::json;
 use serde::{Deserialize, Serialize};
 
-pub use event::{Event, read};
+pub use event::{Event, Outcome, read};
 pub use interest::{concerns, execution_name};
 
 /// What route needs from outside.
@@ -56,8 +56,8 @@ pub struct RouteResponse {
 /// Starts every sync that the event concerns.
 ///
 /// # Errors
-/// `SyncInvalid` if the event can't be read or concerns no sync: it then goes to the queue of undeliverable events, with
-/// the reason. `StorageUnavailable` if definitions or the state machine can't be reached.
+/// `SyncInvalid` if the event can't be read or concerns no sync, `UnloadMissing` if a statement failed whose unload a sync
+/// waits for: it then goes to the queue of undeliverable events, with the reason. `StorageUnavailable` if definitions or the state machine can't be reached.
 pub async fn handle(
     request: serde_json::Value,
     invocation: &Invocation,
@@ -65,7 +65,21 @@ pub async fn handle(
 ) -> Result<RouteResponse, Failure> {
     let event = read(request, &invocation.request_id)?;
     let mut response = RouteResponse { contract: CONTRACT, started: Vec::new(), known: Vec::new() };
-    for start in concerned(context.state.as_ref(), &event).await? {
+    let concerned = concerned(context.state.as_ref(), &event).await?;
+    if let (Event::StatementEnded { outcome: Outcome::Broken(how), .. }, false) =
+        (&event, concerned.is_empty())
+    {
+        let syncs: Vec<_> = concerned.iter().map(|start| start.sync.as_str()).collect();
+        return Err(Failure::new(
+            FailureName::UnloadMissing,
+            format!(
+                "{} ended as {how}, and sync {} waits for what it unloads: mend it in the warehouse and run it again",
+                event.describe(),
+                syncs.join(", ")
+            ),
+        ));
+    }
+    for start in concerned {
         let name = execution_name(&start.sync, &event);
         let input = serde_json::to_string(&start).map_err(|error| {
             Failure::because(FailureName::InvariantBroken, "a start request can't be written", error)
@@ -80,9 +94,7 @@ pub async fn handle(
         tracing::info!(sync = start.sync, execution = name, is_new, "routed an event");
         if is_new { response.started.push(name) } else { response.known.push(name) }
     }
-    // A schedule that no sync names is nobody's mistake; an unload that no sync takes may be.
-    let is_schedule = matches!(event, Event::Schedule { .. });
-    if response.started.is_empty() && response.known.is_empty() && !is_schedule {
+    if response.started.is_empty() && response.known.is_empty() && is_for_somebody(&event) {
         return Err(Failure::new(
             FailureName::SyncInvalid,
             format!("{} concerns no published sync", event.describe()),
@@ -91,9 +103,22 @@ pub async fn handle(
     Ok(response)
 }
 
+/// Whether it is a mistake if no sync takes the event: an unload that nobody wants may be one. A schedule that no sync
+/// names, a run that no sync follows and a query that still runs are nobody's.
+fn is_for_somebody(event: &Event) -> bool {
+    match event {
+        Event::ObjectCreated { .. } | Event::StatementEnded { .. } | Event::Start { .. } => true,
+        Event::Schedule { .. } | Event::RunSucceeded { .. } | Event::Nothing { .. } => false,
+    }
+}
+
 async fn concerned(state: &dyn Objects, event: &Event) -> Result<Vec<StartRequest>, Failure> {
     if let Event::Start { request, .. } = event {
         return Ok(vec![request.clone()]);
+    }
+    if let Event::Nothing { what } = event {
+        tracing::info!(what, "an event that starts nothing");
+        return Ok(Vec::new());
     }
     let mut starts = Vec::new();
     let prefix = layout::definitions("syncs");
@@ -106,11 +131,23 @@ async fn concerned(state: &dyn Objects, event: &Event) -> Result<Vec<StartReques
         if unload.is_some_and(|(unload, _)| concerns(event, &sync, &unload)) {
             starts.push(StartRequest {
                 sync: name.to_owned(),
-                environment: None,
+                environment: environment(event),
                 options: penstock_model::contract::RunOptions::default(),
                 trigger: Some(event.describe()),
             });
         }
     }
     Ok(starts)
+}
+
+/// What follows a run goes to the same environment.
+fn environment(event: &Event) -> Option<String> {
+    match event {
+        Event::RunSucceeded { request, .. } => request.environment.clone(),
+        Event::ObjectCreated { .. }
+        | Event::StatementEnded { .. }
+        | Event::Nothing { .. }
+        | Event::Schedule { .. }
+        | Event::Start { .. } => None,
+    }
 }

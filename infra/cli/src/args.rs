@@ -27,6 +27,8 @@ pub enum Command {
     Runs(Runs),
     /// Check definitions: every mistake in every file, at once.
     Check(Check),
+    /// Check definitions and put them where a deployed stack reads them.
+    Publish(Publish),
     /// Show the first mapped records; nothing is sent.
     Preview(Preview),
     /// List dead letters: which rows were rejected, and why; grouped by what they complain of.
@@ -131,6 +133,37 @@ pub struct Check {
     /// Definitions: syncs, unloads, connections, connectors.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
+    /// Print one JSON object for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where state lies.
+#[derive(Debug, Args, Clone)]
+pub struct Place {
+    /// Where the state lies: a folder, or s3://bucket.
+    #[arg(long, value_name = "PLACE")]
+    pub state: Option<String>,
+    /// A deployed stack, by its name; found with the credentials that AWS's own CLI would use.
+    #[arg(long, value_name = "NAME", conflicts_with = "state")]
+    pub stack: Option<String>,
+}
+
+/// Arguments of `publish`.
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// Syncs, or a folder with their definitions; what they refer to goes with them.
+    #[arg(default_value = ".")]
+    pub files: Vec<PathBuf>,
+    /// To where.
+    #[command(flatten)]
+    pub place: Place,
+    /// Say what would change; write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Remove published definitions that are not among these files.
+    #[arg(long)]
+    pub prune: bool,
     /// Print one JSON object for programs.
     #[arg(long)]
     pub json: bool,

@@ -10,7 +10,8 @@ use penstock_model::contract::{
     FinishResponse, GateRequest, GateResponse, PlanRequest, PlanResponse, Progress, ProgressStatus,
     PushRequest, ReadRequest, ReadResponse, TransformRequest,
 };
-use penstock_route::{Event, RouteResponse};
+use penstock_model::definition::WrittenBy;
+use penstock_route::{Event, Outcome, RouteResponse};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -20,6 +21,9 @@ type Check = fn(Value) -> Result<(), String>;
 
 const CHECKS: &[(&str, Check)] = &[
     ("trigger.unload-complete.json", unload_complete),
+    ("trigger.redshift-statement.json", redshift_statement),
+    ("trigger.athena-query.json", athena_query),
+    ("trigger.run-succeeded.json", run_succeeded),
     ("trigger.schedule.json", schedule),
     ("trigger.request.json", request),
     ("trigger.replay.json", replay),
@@ -72,49 +76,71 @@ fn routed(payload: Value) -> Result<Event, String> {
     penstock_route::read(payload, "an-invocation").map_err(|failure| failure.full_message())
 }
 
+/// Route reads the payload as what the file is meant to be.
+fn read_as(payload: Value, is_meant: impl Fn(&Event) -> bool) -> Result<(), String> {
+    let event = routed(payload)?;
+    if is_meant(&event) { Ok(()) } else { Err(format!("route reads {event:?}")) }
+}
+
 fn unload_complete(payload: Value) -> Result<(), String> {
-    match routed(payload)? {
-        Event::ObjectCreated { bucket, key, etag } => {
-            let expected =
-                ("acme-unloads", "customers/dt=2026-11-21/manifest", "9b2cf535f27731c974343645a3985328");
-            let found = (bucket.as_str(), key.as_str(), etag.as_str());
-            if found == expected { Ok(()) } else { Err(format!("route reads {found:?}")) }
-        }
-        other @ (Event::Schedule { .. } | Event::Start { .. }) => Err(format!("route reads {other:?}")),
-    }
+    read_as(payload, |event| {
+        let expected = Event::ObjectCreated {
+            bucket: "acme-unloads".to_owned(),
+            key: "customers/dt=2026-11-21/manifest".to_owned(),
+            etag: "9b2cf535f27731c974343645a3985328".to_owned(),
+        };
+        *event == expected
+    })
+}
+
+fn redshift_statement(payload: Value) -> Result<(), String> {
+    read_as(payload, |event| {
+        let expected = Event::StatementEnded {
+            statement: WrittenBy::RedshiftStatement("unload-customers".to_owned()),
+            id: "dd2e1ec9-2ee3-49a0-819f-905fa7d75a4a".to_owned(),
+            outcome: Outcome::Finished,
+        };
+        *event == expected
+    })
+}
+
+fn athena_query(payload: Value) -> Result<(), String> {
+    read_as(payload, |event| {
+        let expected = Event::StatementEnded {
+            statement: WrittenBy::AthenaWorkgroup("unloads".to_owned()),
+            id: "d3e31b4c-c3e9-4dbd-9cb2-38d0f33ca0f8".to_owned(),
+            outcome: Outcome::Finished,
+        };
+        *event == expected
+    })
+}
+
+fn run_succeeded(payload: Value) -> Result<(), String> {
+    read_as(payload, |event| {
+        matches!(event, Event::RunSucceeded { request, run }
+            if request.sync == "accounts-to-crm" && run == "accounts-to-crm-5f1c0d3e9a7b2468")
+    })
 }
 
 fn schedule(payload: Value) -> Result<(), String> {
-    match routed(payload)? {
-        Event::Schedule { name, due } if name == "nightly" && due == "2026-11-22T03:00:00Z" => Ok(()),
-        other @ (Event::ObjectCreated { .. } | Event::Schedule { .. } | Event::Start { .. }) => {
-            Err(format!("route reads {other:?}"))
-        }
-    }
+    read_as(
+        payload,
+        |event| matches!(event, Event::Schedule { name, due } if name == "nightly" && due == "2026-11-22T03:00:00Z"),
+    )
 }
 
 fn request(payload: Value) -> Result<(), String> {
-    match routed(payload)? {
-        Event::Start { request, .. } if request.sync == "customers-to-crm" && request.options.dry_run => {
-            Ok(())
-        }
-        other @ (Event::ObjectCreated { .. } | Event::Schedule { .. } | Event::Start { .. }) => {
-            Err(format!("route reads {other:?}"))
-        }
-    }
+    read_as(payload, |event| {
+        matches!(event, Event::Start { request, .. }
+            if request.sync == "customers-to-crm" && request.options.dry_run)
+    })
 }
 
 fn replay(payload: Value) -> Result<(), String> {
-    match routed(payload)? {
-        Event::Start { request, .. }
-            if request.options.replay.as_ref().is_some_and(|replay| replay.fingerprint.is_some()) =>
-        {
-            Ok(())
-        }
-        other @ (Event::ObjectCreated { .. } | Event::Schedule { .. } | Event::Start { .. }) => {
-            Err(format!("route reads {other:?}"))
-        }
-    }
+    read_as(payload, |event| {
+        matches!(event, Event::Start { request, .. }
+            if request.options.replay.as_ref().is_some_and(|replay| replay.fingerprint.is_some()))
+    })
 }
 
 fn project(path: &str) -> PathBuf {
@@ -160,7 +186,14 @@ fn the_templates_schedules_send_what_route_reads() {
         .filter_map(|line| line.trim().strip_prefix("Input: '")?.strip_suffix('\''))
         .map(|input| match routed(serde_json::from_str(input).expect("the input is JSON")) {
             Ok(Event::Schedule { name, .. }) => name,
-            other @ (Ok(Event::ObjectCreated { .. } | Event::Start { .. }) | Err(_)) => format!("{other:?}"),
+            other @ (Ok(
+                Event::ObjectCreated { .. }
+                | Event::StatementEnded { .. }
+                | Event::RunSucceeded { .. }
+                | Event::Nothing { .. }
+                | Event::Start { .. },
+            )
+            | Err(_)) => format!("{other:?}"),
         })
         .collect();
     assert_eq!(names, ["hourly", "nightly"]);

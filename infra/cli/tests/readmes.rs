@@ -44,6 +44,31 @@ fn the_runbook_has_a_row_for_every_failure() {
 }
 
 #[test]
+fn the_runbook_has_a_row_for_every_alarm() {
+    let (runbook, template) = (text(&project("infra/runbook.md")), text(&project("template.yaml")));
+    let resources: Vec<&str> = template.lines().collect();
+    let alarms: Vec<&str> = resources
+        .windows(2)
+        .filter_map(|lines| match lines {
+            [name, kind] if kind.trim() == "Type: AWS::CloudWatch::Alarm" => {
+                Some(name.trim().trim_end_matches(':'))
+            }
+            _ => None,
+        })
+        .collect();
+    assert!(alarms.len() >= 6, "{alarms:?}");
+    let rows: Vec<&str> = runbook.lines().filter(|line| line.starts_with("| `")).collect();
+    let missing: Vec<_> = alarms
+        .iter()
+        .filter(|name| !rows.iter().any(|row| row.starts_with(&format!("| `{name}` |"))))
+        .collect();
+    assert!(missing.is_empty(), "infra/runbook.md says nothing of {missing:?}");
+    let told: Vec<_> =
+        rows.iter().filter_map(|row| row.split('`').nth(1)).filter(|name| name.ends_with("Alarm")).collect();
+    assert_eq!(told.len(), alarms.len(), "infra/runbook.md tells of alarms that there are not: {told:?}");
+}
+
+#[test]
 fn every_function_explains_its_environment_variables() {
     let mut wrong = Vec::new();
     let functions: Vec<_> = entries(&project("functions")).into_iter().filter(|path| path.is_dir()).collect();

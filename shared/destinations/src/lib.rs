@@ -16,12 +16,14 @@ mod conformance;
 pub mod destination;
 pub mod http;
 pub mod postgres;
+pub mod reach;
 #[cfg(test)]
 mod testing;
 
 pub use built_in::{BUILT_IN, built_in};
 pub use destination::{Destination, Rest, Spending, Witness, Work};
 pub use http::transport::{ReqwestTransport, Transport};
+pub use reach::{Guard, SystemResolver};
 
 /// What destinations need of the outside. Cloning shares all of it.
 #[derive(Debug, Clone)]
@@ -42,10 +44,28 @@ pub struct Parts {
 /// # Errors
 /// [`FailureName::SyncInvalid`] if the sync asks for what its connector can't do; nothing has been sent then.
 pub fn open(definition: &ResolvedSync, parts: Parts, width: u32) -> Result<Arc<dyn Destination>, Failure> {
+    open_guarded(definition, parts, None, width)
+}
+
+/// [`open`], where the connection may lead to public addresses only unless it says otherwise. A connection that leads
+/// elsewhere fails as [`FailureName::SyncInvalid`] when it is used.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_guarded(
+    definition: &ResolvedSync,
+    mut parts: Parts,
+    guard: Option<&Guard>,
+    width: u32,
+) -> Result<Arc<dyn Destination>, Failure> {
+    let guard = guard.filter(|_| !definition.connection.allow_private);
+    if let Some(guard) = guard {
+        parts.transport = guard.transport();
+    }
     match &definition.connector {
         Connector::Http(connector) => http::HttpDestination::open(definition, connector, parts, width)
             .map(|it| Arc::new(it) as Arc<dyn Destination>),
-        Connector::Postgres => postgres::open(definition, parts.clock, parts.random, parts.secrets, width),
+        Connector::Postgres => postgres::open(definition, parts, guard.map(Guard::resolver), width),
     }
 }
 

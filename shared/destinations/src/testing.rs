@@ -2,6 +2,8 @@
 //! rotate, and a witness that remembers.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use penstock_model::{Failure, FailureName, Timestamp};
 use serde_json::Value;
 
 use crate::destination::{Spending, Witness};
+use crate::reach::Resolver;
 
 /// Goes along with tokio's clock, which a test may pause.
 #[derive(Debug)]
@@ -169,5 +172,24 @@ pub(crate) fn word(outcome: &Outcome) -> String {
         Outcome::Unknown { .. } => "unknown".into(),
         Outcome::Rejected { code, .. } => format!("rejected {code}"),
         Outcome::DeadLettered { .. } => "dead".into(),
+    }
+}
+
+/// Names with one answer after another; the last stays.
+#[derive(Debug)]
+pub(crate) struct Names(Mutex<Vec<Vec<IpAddr>>>);
+
+impl Names {
+    pub(crate) fn answering(answers: &[&[&str]]) -> Arc<Self> {
+        let read = |answer: &&[&str]| answer.iter().map(|ip| ip.parse().unwrap()).collect();
+        Arc::new(Self(Mutex::new(answers.iter().rev().map(read).collect())))
+    }
+}
+
+impl Resolver for Names {
+    fn resolve(&self, _: String) -> Boxed<'_, io::Result<Vec<IpAddr>>> {
+        let mut answers = self.0.lock().unwrap();
+        let answer = if answers.len() > 1 { answers.pop() } else { answers.last().cloned() };
+        Box::pin(std::future::ready(Ok(answer.unwrap())))
     }
 }

@@ -11,6 +11,7 @@ mod guard;
 mod invocation;
 mod invoke;
 pub mod logging;
+pub mod metrics;
 pub mod random;
 mod runtime;
 pub mod settings;

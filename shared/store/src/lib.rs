@@ -21,6 +21,7 @@ pub mod plans;
 pub mod receipts;
 mod s3;
 mod secrets;
+pub mod stack;
 pub mod usage;
 mod version;
 

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::opener;
 use crate::args;
+use crate::definitions::Mistake;
 use crate::definitions::check::check;
 
 /// Checks definitions and prints every mistake with its file, line and field.
@@ -16,15 +17,7 @@ pub async fn check_files(args: args::Check) -> anyhow::Result<ExitCode> {
     let unloads = opener(&[]).await;
     let checked = check(&args.files, &unloads).await;
     if args.json {
-        let mistakes: Vec<_> = checked
-            .mistakes
-            .iter()
-            .map(|mistake| {
-                json!({
-                    "file": mistake.file, "line": mistake.line, "field": mistake.field, "message": mistake.message,
-                })
-            })
-            .collect();
+        let mistakes = listed_as_json(&checked.mistakes);
         println!("{}", json!({ "ok": mistakes.is_empty(), "mistakes": mistakes, "notes": checked.notes }));
     } else {
         for mistake in &checked.mistakes {
@@ -38,4 +31,14 @@ pub async fn check_files(args: args::Check) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if checked.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Mistakes for programs.
+pub(super) fn listed_as_json(mistakes: &[Mistake]) -> Vec<Value> {
+    let shown = |mistake: &Mistake| {
+        json!({
+            "file": mistake.file, "line": mistake.line, "field": mistake.field, "message": mistake.message,
+        })
+    };
+    mistakes.iter().map(shown).collect()
 }

@@ -4,7 +4,9 @@ pub mod check;
 pub mod dead_letters;
 pub mod demo;
 mod faults;
+mod place;
 pub mod preview;
+pub mod publish;
 pub mod redrive;
 pub mod rehearsal;
 pub mod run;
@@ -38,6 +40,7 @@ pub fn runtime(cli: &Cli) -> std::io::Result<tokio::runtime::Runtime> {
         Command::Demo(_)
         | Command::Run(_)
         | Command::Check(_)
+        | Command::Publish(_)
         | Command::Preview(_)
         | Command::DeadLetters(_)
         | Command::Redrive(_)
@@ -60,6 +63,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             None => run::run(args).await,
         },
         Command::Check(args) => check::check_files(args).await,
+        Command::Publish(args) => publish::publish(args).await,
         Command::Preview(args) => preview::preview(args).await,
         Command::DeadLetters(args) => dead_letters::list(args).await,
         Command::Redrive(args) => redrive::redrive(args).await,
@@ -125,6 +129,8 @@ async fn checked_sync(file: &PathBuf, unload: Option<&str>) -> Result<CheckedSyn
     if !checked.mistakes.is_empty() {
         return Err(checked.mistakes);
     }
+    // What the sync follows was checked with it, and is not what is meant.
+    checked.syncs.retain(|checked| checked.sync.file == *file);
     let wrong = |message: &str| {
         vec![Mistake { file: file.clone(), line: 1, field: String::new(), message: message.to_owned() }]
     };

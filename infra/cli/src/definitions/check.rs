@@ -53,6 +53,7 @@ pub async fn check(files: &[PathBuf], unloads: &dyn OpenObjects) -> Checked {
             Err(mistakes) => checked.mistakes.extend(mistakes),
         }
     }
+    checked.mistakes.extend(project.syncs.values().filter_map(|sync| follows(sync, &project)));
     for sync in project.syncs.values() {
         check_sync(sync, &project, unloads, &mut checked).await;
     }
@@ -121,6 +122,32 @@ async fn check_sync(
     }
     checked.mistakes.extend(problems.iter().map(|problem| sync.mistake(problem)));
     checked.mistakes.extend(fit);
+}
+
+/// What is wrong with the sync that this one follows: it is not there, or follows this one in its turn.
+fn follows(sync: &Sourced<Sync>, project: &Project) -> Option<Mistake> {
+    let wrong = |message: String| Some(sync.mistake(&Problem::at("/start/after", message)));
+    let mut chain = vec![sync.name.as_str()];
+    let mut last = sync;
+    while let Some(before) = &last.definition.start.after {
+        if *before == sync.name {
+            chain.push(before);
+            return wrong(format!("runs in a circle: {}", chain.join(" after ")));
+        }
+        match project.syncs.get(before) {
+            // A circle that this sync is not part of is told of where it is.
+            Some(_) if chain.contains(&before.as_str()) => return None,
+            Some(next) => last = next,
+            None if last.name != sync.name => return None,
+            None => {
+                return wrong(format!(
+                    "there is no sync {before}: looked for syncs/{before}.yaml and {before}.yaml beside the sync"
+                ));
+            }
+        }
+        chain.push(before);
+    }
+    None
 }
 
 /// What of the sync or its connection does not fit the connector, for each environment of the connection.

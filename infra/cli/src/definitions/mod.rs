@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod project;
+pub mod published;
 pub mod schema;
 pub mod yaml;
 

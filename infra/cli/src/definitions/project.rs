@@ -87,6 +87,7 @@ struct Reference {
     file: PathBuf,
     unload: Option<String>,
     connection: Option<String>,
+    after: Option<String>,
 }
 
 impl Project {
@@ -140,11 +141,12 @@ impl Project {
             return;
         };
         if kind == Kind::Sync {
-            let name = |member: &str| document.value.get(member).and_then(Value::as_str).map(str::to_owned);
+            let name = |at: &str| document.value.pointer(at).and_then(Value::as_str).map(str::to_owned);
             self.references.push(Reference {
                 file: file.to_owned(),
-                unload: name("unload"),
-                connection: name("connection"),
+                unload: name("/unload"),
+                connection: name("/connection"),
+                after: name("/start/after"),
             });
         }
         let problems = schema::problems(kind, &document.value);
@@ -165,16 +167,21 @@ impl Project {
         }
     }
 
-    /// Looks for the unloads and connections that the syncs read so far refer to: in the folders `unloads` and
-    /// `connections` beside the sync's folder or in it, and beside the sync's file itself.
+    /// Looks for the unloads, connections and syncs that the syncs read so far refer to: in the folders `unloads`,
+    /// `connections` and `syncs` beside the sync's folder or in it, and beside the sync's file itself.
     pub fn resolve_references(&mut self) {
-        for Reference { file, unload, connection } in std::mem::take(&mut self.references) {
+        // A sync that is found refers to others in its turn.
+        while let Some(Reference { file, unload, connection, after }) = self.references.pop() {
             let unload = unload.filter(|name| !self.unloads.contains_key(name));
             if let Some(found) = unload.and_then(|name| find(&file, "unloads", &name)) {
                 self.read(&found);
             }
             let connection = connection.filter(|name| !self.connections.contains_key(name));
             if let Some(found) = connection.and_then(|name| find(&file, "connections", &name)) {
+                self.read(&found);
+            }
+            let after = after.filter(|name| !self.syncs.contains_key(name));
+            if let Some(found) = after.and_then(|name| find(&file, "syncs", &name)) {
                 self.read(&found);
             }
         }

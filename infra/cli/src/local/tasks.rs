@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_destinations::Parts;
+use penstock_lambda_kit::metrics::Metrics;
 use penstock_lambda_kit::{Invocation, InvocationFailed, invoke_in_process};
 use penstock_model::Failure;
 use penstock_model::port::{Boxed, Clock, Executions, Objects, OpenObjects, Random};
@@ -75,7 +76,12 @@ impl Functions {
             diff: penstock_diff::Context { state: state.clone() },
             gate: penstock_gate::Context { state: state.clone() },
             transform: penstock_transform::Context { state: state.clone(), unloads },
-            push: penstock_push::Context { state: state.clone(), executions: executions.clone(), parts },
+            push: penstock_push::Context {
+                state: state.clone(),
+                executions: executions.clone(),
+                parts,
+                guard: None,
+            },
             dead_letter: penstock_dead_letter::Context {
                 state: state.clone(),
                 executions,
@@ -86,6 +92,7 @@ impl Functions {
                 state: state.clone(),
                 clock: clock.clone(),
                 random: random.clone(),
+                metrics: Metrics::nowhere(),
             },
             clock,
             random,

@@ -16,6 +16,7 @@ mod guards;
 mod harness;
 mod hubspot;
 mod postgres;
+mod publish;
 mod redrive;
 mod rejections;
 mod runs;

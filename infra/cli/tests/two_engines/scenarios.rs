@@ -56,7 +56,7 @@ pub(crate) async fn members_sync(
 ) -> String {
     let name = engine.name();
     let connection = format!(
-        "connector: ./api.yaml\naddress: \"{}\"\nauth: {{ bearer: {{ secret: {name} }} }}\nlimits: {{ concurrency: 2, requests_in_flight: 1 }}\n",
+        "connector: ./api.yaml\naddress: \"{}\"\nallow_private: true\nauth: {{ bearer: {{ secret: {name} }} }}\nlimits: {{ concurrency: 2, requests_in_flight: 1 }}\n",
         twin.address()
     );
     let sync = format!(
@@ -101,7 +101,7 @@ pub(crate) async fn fifty_thousand_rows_reach_a_table(engine: &dyn Engine) {
     let (name, table) = (engine.name(), Table::customers().await);
     let files = [
         (format!("unloads/{name}.yaml"), unload_definition(engine)),
-        (format!("connections/{name}.yaml"), table.connection()),
+        (format!("connections/{name}.yaml"), format!("{}allow_private: true\n", table.connection())),
         (
             format!("syncs/{name}.yaml"),
             format!(

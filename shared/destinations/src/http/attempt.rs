@@ -16,6 +16,7 @@ use super::encode::{CompiledOperation, encode, put_idempotency_key};
 use super::retry::{ATTEMPTS, backoff, nothing_left, until_reset};
 use super::transport::{Request, Response, Sent, TransportError, TransportErrorKind};
 use crate::destination::{Spending, Witness};
+use crate::reach::PrivateAddress;
 
 /// Where a destination does not say when there is more of its quota, it is asked again after so long.
 const QUOTA_LOOK_AGAIN: Duration = Duration::from_secs(30 * 60);
@@ -158,6 +159,11 @@ impl Delivery<'_> {
         if error.kind == TransportErrorKind::Invalid {
             let message = format!("a request to {} could not be formed", self.destination.name);
             return Err(Failure::because(FailureName::InvariantBroken, message, error));
+        }
+        if error.kind == TransportErrorKind::Forbidden {
+            let failure =
+                Failure::because(FailureName::SyncInvalid, "a request was not sent", PrivateAddress);
+            return Ok(fails(batch, failure, sent_at));
         }
         tracing::debug!(connector = self.destination.name, error = %error, "a request got no whole answer");
         let why = error.to_string();

@@ -10,6 +10,8 @@ use penstock_model::port::Boxed;
 pub use reqwest::Method;
 pub use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::reach::{PrivateAddress, PublicNames, Resolver, may_be_asked};
+
 /// The largest answer that is read, after decompression. Far above any vendor's; it bounds memory.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,6 +76,8 @@ pub enum TransportErrorKind {
     Unreadable,
     /// The request can't be formed, such as for an address that is no URL.
     Invalid,
+    /// The connection's address leads where it may not; see [`crate::reach`].
+    Forbidden,
 }
 
 /// A request that got no whole answer. Names no URL and no content.
@@ -84,6 +88,7 @@ pub enum TransportErrorKind {
     TransportErrorKind::Broken => "the connection broke before the answer's end",
     TransportErrorKind::Unreadable => "the answer could not be read",
     TransportErrorKind::Invalid => "the request could not be formed",
+    TransportErrorKind::Forbidden => "the request may not go there",
 })]
 pub struct TransportError {
     /// Whether it may have been carried out.
@@ -103,7 +108,11 @@ pub trait Transport: Send + Sync + fmt::Debug {
 
 /// HTTP/1.1 with pooled connections; TLS by rustls with ring and the bundled Mozilla roots.
 #[derive(Debug, Clone)]
-pub struct ReqwestTransport(reqwest::Client);
+pub struct ReqwestTransport {
+    client: reqwest::Client,
+    /// Whether it leads to public addresses only.
+    guarded: bool,
+}
 
 /// The HTTP client could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -116,37 +125,55 @@ impl ReqwestTransport {
     /// # Errors
     /// The TLS configuration was refused.
     pub fn new() -> Result<Self, ClientUnavailable> {
-        let tls =
-            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(|error| ClientUnavailable(Box::new(error)))?
-                .with_root_certificates(
-                    webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<rustls::RootCertStore>(),
-                )
-                .with_no_client_auth();
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            // One layer retries: deliver.
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .tcp_nodelay(true)
-            .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map(Self)
-            .map_err(|error| ClientUnavailable(Box::new(error)))
+        Ok(Self { client: builder()?.build().map_err(unavailable)?, guarded: false })
     }
+
+    /// A client that leads to public addresses only, by this resolver's word and without a proxy, which would resolve names
+    /// by itself.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn guarded(resolver: Arc<dyn Resolver>) -> Result<Self, ClientUnavailable> {
+        let guarded = builder()?.no_proxy().dns_resolver(Arc::new(PublicNames(resolver)));
+        Ok(Self { client: guarded.build().map_err(unavailable)?, guarded: true })
+    }
+}
+
+fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> ClientUnavailable {
+    ClientUnavailable(error.into())
+}
+
+fn builder() -> Result<reqwest::ClientBuilder, ClientUnavailable> {
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(unavailable)?
+        .with_root_certificates(
+            webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<rustls::RootCertStore>(),
+        )
+        .with_no_client_auth();
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        // One layer retries: deliver.
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .tcp_nodelay(true)
+        .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION"))))
 }
 
 impl Transport for ReqwestTransport {
     fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
         Box::pin(async move {
             let Request { method, url, headers, body } = request;
-            let mut answer =
-                self.0.request(method, url).headers(headers).body(body).send().await.map_err(explain)?;
+            if self.guarded && reqwest::Url::parse(&url).is_ok_and(|url| !may_be_asked(&url)) {
+                let (sent, kind) = (Sent::SurelyNot, TransportErrorKind::Forbidden);
+                return Err(TransportError { sent, kind, source: Some(Box::new(PrivateAddress)) });
+            }
+            let request = self.client.request(method, url).headers(headers).body(body);
+            let mut answer = request.send().await.map_err(explain)?;
             let status = answer.status().as_u16();
             let headers = std::mem::take(answer.headers_mut());
             let mut body = BytesMut::new();
@@ -163,7 +190,9 @@ impl Transport for ReqwestTransport {
 }
 
 fn explain(error: reqwest::Error) -> TransportError {
-    let (sent, kind) = if error.is_builder() {
+    let (sent, kind) = if PrivateAddress::caused(&error) {
+        (Sent::SurelyNot, TransportErrorKind::Forbidden)
+    } else if error.is_builder() {
         (Sent::SurelyNot, TransportErrorKind::Invalid)
     } else if error.is_connect() {
         (Sent::SurelyNot, TransportErrorKind::Connect)

@@ -12,12 +12,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::errors::{Trouble, classify};
+use super::errors::{Fault, Trouble, classify};
 use super::table::TableName;
+use crate::reach::{PrivateAddress, Resolver, is_public, public_addresses};
 
 /// The connection's setting that holds further root certificates, as PEM.
 const ROOTS: &str = "root_certificates";
@@ -88,6 +89,8 @@ pub(super) struct Door {
     auth: Auth,
     tls: Option<MakeRustlsConnect>,
     secrets: Arc<dyn Secrets>,
+    /// Where only public addresses may be connected to: who finds them.
+    public_only: Option<Arc<dyn Resolver>>,
 }
 
 /// What is shown at the door.
@@ -124,7 +127,11 @@ impl Link {
 
 impl Door {
     /// A door from a checked definition.
-    pub(super) fn new(definition: &ResolvedSync, secrets: Arc<dyn Secrets>) -> Result<Self, Problem> {
+    pub(super) fn new(
+        definition: &ResolvedSync,
+        secrets: Arc<dyn Secrets>,
+        public_only: Option<Arc<dyn Resolver>>,
+    ) -> Result<Self, Problem> {
         let mut config = parse_address(&definition.address)?;
         config
             .application_name("penstock")
@@ -145,7 +152,7 @@ impl Door {
                 .with_no_client_auth();
             Some(MakeRustlsConnect::new(client))
         };
-        Ok(Self { config, auth: definition.connection.auth.clone(), tls, secrets })
+        Ok(Self { config, auth: definition.connection.auth.clone(), tls, secrets, public_only })
     }
 
     /// Fetches the credential.
@@ -192,6 +199,9 @@ impl Door {
                 "neither the address nor the secret names a database user: write postgres://user@host/database",
             )));
         }
+        if let Some(resolver) = &self.public_only {
+            config = public(config, resolver.as_ref()).await?;
+        }
         let failed = |error| classify(error, table);
         Ok(match &self.tls {
             None => {
@@ -204,6 +214,32 @@ impl Door {
             }
         })
     }
+}
+
+/// The hosts with the public addresses that they have now, which are then connected to.
+async fn public(config: Config, resolver: &dyn Resolver) -> Result<Config, Trouble> {
+    let private = || {
+        let failure =
+            Failure::because(FailureName::SyncInvalid, "the database was not connected to", PrivateAddress);
+        Trouble::Fatal(failure)
+    };
+    if !config.get_hostaddrs().is_empty() {
+        let all_public = config.get_hostaddrs().iter().all(|address| is_public(*address));
+        return if all_public { Ok(config) } else { Err(private()) };
+    }
+    let mut addresses = Vec::new();
+    for host in config.get_hosts() {
+        let Host::Tcp(name) = host else { return Err(private()) };
+        let found = public_addresses(resolver, name).await.map_err(|error| {
+            if PrivateAddress::caused(&error) { private() } else { Trouble::Lost(Fault::Unknown(error)) }
+        })?;
+        addresses.extend(found.first());
+    }
+    let mut config = config;
+    for address in addresses {
+        config.hostaddr(address);
+    }
+    Ok(config)
 }
 
 /// Moves a connection's bytes. Its error arrives at the statement that waits, too.

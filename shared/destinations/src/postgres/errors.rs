@@ -72,6 +72,9 @@ pub(super) enum Fault {
     /// No answer of the database.
     #[error("the connection to the database failed")]
     Connection(#[source] tokio_postgres::Error),
+    /// No address of the host.
+    #[error("the database's host could not be found")]
+    Unknown(#[source] std::io::Error),
     /// No answer in time.
     #[error("the database did not answer in time")]
     Silent,
@@ -83,6 +86,7 @@ impl Fault {
         match self {
             Self::State(code) | Self::Said { code, .. } => code,
             Self::Connection(_) => "connection",
+            Self::Unknown(_) => "host",
             Self::Silent => "silence",
         }
     }

@@ -17,7 +17,9 @@ use penstock_model::Failure;
 use penstock_model::definition::{Problem, ResolvedSync};
 use penstock_model::port::{Boxed, Clock, Random, Secrets};
 
+use crate::Parts;
 use crate::destination::{Destination, Rest, Work};
+use crate::reach::Resolver;
 
 mod batch;
 mod connect;
@@ -43,19 +45,21 @@ const CONNECTIONS: u32 = 2;
 
 /// Opens a table of a PostgreSQL database as a destination. Nothing is connected before the first delivery.
 ///
+/// With `public_only` it may lie at public addresses only, by this resolver's word.
+///
 /// `width` is how many chunks of the run are delivered at the same time: each takes that share of the account's limits.
 ///
 /// # Errors
 /// `SyncInvalid` if address, sign-in or table name can't be what they are meant to be; see [`check`].
 pub fn open(
     definition: &ResolvedSync,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
-    secrets: Arc<dyn Secrets>,
+    parts: Parts,
+    public_only: Option<Arc<dyn Resolver>>,
     width: u32,
 ) -> Result<Arc<dyn Destination>, Failure> {
-    let (door, table) =
-        parts(definition, secrets).map_err(|problems| crate::invalid(definition, &problems))?;
+    let Parts { clock, random, secrets, transport: _ } = parts;
+    let (door, table) = door_and_table(definition, secrets, public_only)
+        .map_err(|problems| crate::invalid(definition, &problems))?;
     let limits = &definition.connection.limits;
     Ok(Arc::new(PostgresDestination {
         door,
@@ -81,14 +85,18 @@ pub fn check(definition: &ResolvedSync) -> Vec<Problem> {
     [address, sign_in, roots, table].into_iter().flatten().collect()
 }
 
-fn parts(definition: &ResolvedSync, secrets: Arc<dyn Secrets>) -> Result<(Door, TableName), Vec<Problem>> {
+fn door_and_table(
+    definition: &ResolvedSync,
+    secrets: Arc<dyn Secrets>,
+    public_only: Option<Arc<dyn Resolver>>,
+) -> Result<(Door, TableName), Vec<Problem>> {
     let problems = check(definition);
     if !problems.is_empty() {
         return Err(problems);
     }
     let one = |problem| vec![problem];
     Ok((
-        Door::new(definition, secrets).map_err(one)?,
+        Door::new(definition, secrets, public_only).map_err(one)?,
         TableName::parse(&definition.sync.object).map_err(one)?,
     ))
 }

@@ -18,6 +18,10 @@ pub struct Connection {
     /// The address per environment; `--env` chooses.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environments: BTreeMap<String, Environment>,
+    /// Let the address be private, loopback or link-local on AWS, as a database's is in a network of yours. Without it a
+    /// function on AWS connects to public addresses only; a laptop always connects to any.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_private: bool,
     /// How to sign in. Secrets are referred to, never written here.
     #[serde(default)]
     pub auth: Auth,

@@ -12,7 +12,7 @@ pub use sync::{
     Delivery, FirstRun, Guards, Limit, MappingTest, Mode, OnMappingChange, OnRemoved, OnRemovedWord, Scope,
     Start, Sync,
 };
-pub use unload::{Complete, Unload};
+pub use unload::{Complete, Unload, WrittenBy};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

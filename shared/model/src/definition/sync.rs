@@ -60,6 +60,9 @@ pub struct Start {
     /// With one of the template's schedules: `hourly` or `nightly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+    /// After every run of this sync that succeeded, also one that found nothing new; not after a dry run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// What may happen to records at the destination.

@@ -14,6 +14,10 @@ pub struct Unload {
     /// What tells that the unload has been written to its end.
     #[serde(default)]
     pub complete: Complete,
+    /// Which statement of the warehouse writes it: syncs with `start.on_unload` then start when it has finished, too. Left out,
+    /// only the manifest or `_SUCCESS` tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_by: Option<WrittenBy>,
     /// The columns that identify a row.
     pub primary_key: Vec<String>,
     /// The zone of timestamps that come without one: `UTC` or an offset such as `+02:00`. Left out, they stay without a zone.
@@ -34,4 +38,14 @@ pub enum Complete {
     Any,
     /// Either of them if there is one, else the files as they lie there. Only for folders that get their name when all is written.
     AsListed,
+}
+
+/// A statement of a warehouse, by what its end is told with on EventBridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WrittenBy {
+    /// The statement name that was given to the Redshift Data API, together with `WithEvent`.
+    RedshiftStatement(String),
+    /// An Athena workgroup whose queries are unloads, and nothing else.
+    AthenaWorkgroup(String),
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::support::{Bench, address, operations, words};
 use crate::destination::Rest;
-use crate::testing::{Kept, Memory};
+use crate::testing::{Kept, Memory, Names};
 
 const COLUMNS: &str = "id int PRIMARY KEY, score int";
 
@@ -347,4 +347,19 @@ async fn tls_trusts_whom_the_connection_names() {
     bench.connection = json!({"connector": "postgres", "settings": {"root_certificates": "none"}});
     let problems = super::super::check(&bench.definition(&["id"], &["score"]));
     assert_eq!(problems[0].pointer, "/settings/root_certificates");
+}
+
+#[tokio::test]
+async fn a_database_inside_is_not_connected_to_where_only_public_ones_may_be() {
+    let mut bench = Bench::new("inside", COLUMNS).await;
+    // The host is written as an address, then as a name that leads to one inside.
+    let named = format!("postgres://ann@db.example.com:{}/d?sslmode=disable", port(&bench.address));
+    for address in [bench.address.clone(), named] {
+        bench.address = address;
+        bench.public_only = Some(Names::answering(&[&["127.0.0.1", "169.254.169.254"]]));
+        let operations = operations(OperationKind::Upsert, &[(json!({"id": 1}), json!({"score": 2}))]);
+        let failure = bench.deliver(&["id"], &["score"], &operations).await.unwrap_err();
+        assert_eq!(failure.name, FailureName::SyncInvalid);
+        assert!(failure.full_message().contains("allow_private: true"), "{}", failure.full_message());
+    }
 }

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::destination::{Destination, Rest, Work};
+use crate::reach::Resolver;
 use crate::testing::{Kept, Memory, Short, TokioClock, operation};
+use crate::{Parts, ReqwestTransport};
 
 /// The database's address, as `infra/test.sh` gives it.
 #[expect(clippy::disallowed_methods, reason = "a test has no settings module")]
@@ -32,6 +34,8 @@ pub(super) struct Bench {
     pub(super) address: String,
     pub(super) secrets: Arc<dyn Secrets>,
     pub(super) clock: Arc<TokioClock>,
+    /// Where only public addresses may be connected to: who finds them.
+    pub(super) public_only: Option<Arc<dyn Resolver>>,
 }
 
 impl Bench {
@@ -47,6 +51,7 @@ impl Bench {
             address: address(),
             secrets: Kept::new("", ""),
             clock: TokioClock::new(),
+            public_only: None,
         };
         let schema = &bench.schema;
         bench
@@ -105,9 +110,13 @@ impl Bench {
     pub(super) fn open(&self, matched: &[&str], fields: &[&str]) -> Arc<dyn Destination> {
         super::super::open(
             &self.definition(matched, fields),
-            Arc::clone(&self.clock) as _,
-            Arc::new(Short::default()),
-            Arc::clone(&self.secrets),
+            Parts {
+                clock: Arc::clone(&self.clock) as _,
+                random: Arc::new(Short::default()),
+                secrets: Arc::clone(&self.secrets),
+                transport: Arc::new(ReqwestTransport::new().unwrap()),
+            },
+            self.public_only.clone(),
             1,
         )
         .unwrap()
