@@ -109,8 +109,10 @@ fn letter(
     (code, message, field): (String, String, Option<String>),
 ) -> Result<DeadLetter, Failure> {
     let line = result.transformed.as_ref().and_then(|lines| lines.get(n));
+    let mut asks = None;
     let (key, operation, fields, stage) = match line {
         Some(Transformed::Operation(operation)) => {
+            asks = operation.asks.as_deref().cloned();
             (operation.key.clone(), Some(operation.kind), Some(operation.fields.clone()), Stage::Push)
         }
         Some(Transformed::Rejected(rejected)) => (rejected.key.clone(), None, None, rejected.stage),
@@ -130,6 +132,7 @@ fn letter(
         key,
         operation,
         fields,
+        asks,
         stage,
         fingerprint: fingerprint(stage, &code, field.as_deref(), &message),
         code,

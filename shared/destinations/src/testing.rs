@@ -159,7 +159,7 @@ impl Witness for Memory {
 
 pub(crate) fn operation(n: u32, kind: OperationKind, matched: &Value, fields: &Value) -> Operation {
     let raw = |value| Json::of(value).unwrap();
-    Operation { n, kind, key: raw(matched), matched: raw(matched), id: None, fields: raw(fields) }
+    Operation { n, kind, key: raw(matched), matched: raw(matched), id: None, fields: raw(fields), asks: None }
 }
 
 /// An outcome in a word or two.

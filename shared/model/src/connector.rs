@@ -47,6 +47,18 @@ pub struct Capabilities {
     pub operations: BTreeMap<OperationKind, Capability>,
     /// How it wants values spelt.
     pub values: ValueStyle,
+    /// Whether it can write a field only where it is empty.
+    pub if_empty: bool,
+    /// Whether it can find other records that a field refers to.
+    pub lookups: bool,
+}
+
+impl Capabilities {
+    /// Those of a destination that has these operations, and nothing beyond them.
+    #[must_use]
+    pub const fn of(operations: BTreeMap<OperationKind, Capability>, values: ValueStyle) -> Self {
+        Self { operations, values, if_empty: false, lookups: false }
+    }
 }
 
 /// A connector: a declarative file for HTTP APIs, or built in code.
@@ -72,8 +84,7 @@ impl Connector {
     /// What can be done with an object: nothing at all, if the connector doesn't know it.
     #[must_use]
     pub fn capabilities_or_none(&self, object: &str) -> Capabilities {
-        self.capabilities(object)
-            .unwrap_or_else(|| Capabilities { operations: BTreeMap::new(), values: ValueStyle::default() })
+        self.capabilities(object).unwrap_or_else(|| Capabilities::of(BTreeMap::new(), ValueStyle::default()))
     }
 
     /// The address that a connection may leave out.
@@ -115,5 +126,5 @@ fn postgres_capabilities() -> Capabilities {
         (OperationKind::Clear, capability(Repeat::Safe)),
         (OperationKind::Append, capability(Repeat::Unsafe)),
     ]);
-    Capabilities { operations, values: ValueStyle::Json }
+    Capabilities { if_empty: true, ..Capabilities::of(operations, ValueStyle::Json) }
 }

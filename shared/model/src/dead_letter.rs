@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::complaint::fingerprint;
 use crate::json::Json;
-use crate::operation::OperationKind;
+use crate::operation::{Asks, OperationKind};
 
 /// Where a row was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +39,9 @@ pub struct DeadLetter {
     /// The fields as they were to be sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<Json>,
+    /// The fields that depend on what the destination holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<Asks>,
     /// Where it was rejected.
     pub stage: Stage,
     /// The code.

@@ -75,6 +75,28 @@ pub struct Operation {
     pub id: Option<String>,
     /// The fields to write, without the match fields, as a JSON object ready to be sent.
     pub fields: Json,
+    /// What has to be asked at the destination before the rest can be written; nothing in most syncs.
+    pub asks: Option<Box<Asks>>,
+}
+
+/// Fields that depend on what the destination holds, beside those that don't. What a field's name stands for is the sync's
+/// to say: see [`Sync::lookups`](crate::definition::Sync::lookups).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asks {
+    /// The fields to write only if they are empty there, as a JSON object: names and values, spelt as in `fields`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_empty: Option<Json>,
+    /// The fields that refer to other records, as a JSON object: names, and the keys by which those records are found. A
+    /// null, or an empty text where values are texts, empties the reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lookups: Option<Json>,
+}
+
+impl std::fmt::Debug for Asks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asks")
+    }
 }
 
 impl std::fmt::Debug for Operation {

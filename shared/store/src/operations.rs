@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! upsert <tab> 0 <tab> {"customer_id":7} <tab> {"email":"a@x"} <tab> <tab> {"name":"Ann"}    kind, n, key, match, id, fields
+//!                                      … <tab> {"phone":"123"} <tab> {"company":"acme"}      if empty, look-ups: only if there are any
 //! rejected <tab> {"n":1,"key":{"customer_id":8},"stage":"transform", …}
 //! skipped <tab> {"n":2,"why":"exists"}
 //! ```
@@ -12,7 +13,7 @@
 
 use penstock_model::decode::decode_text;
 use penstock_model::json::Json;
-use penstock_model::operation::{Operation, OperationKind, SkippedRow, Transformed};
+use penstock_model::operation::{Asks, Operation, OperationKind, SkippedRow, Transformed};
 use penstock_model::port::{Condition, Objects, Put};
 use penstock_model::{Failure, FailureName};
 use serde::Serialize;
@@ -59,7 +60,7 @@ fn encode(rows: &[Transformed]) -> Result<Vec<u8>, Failure> {
 }
 
 fn push_operation(text: &mut Vec<u8>, operation: &Operation) -> Result<(), Failure> {
-    let Operation { n, kind, key, matched, id, fields } = operation;
+    let Operation { n, kind, key, matched, id, fields, asks } = operation;
     text.extend_from_slice(kind.name().as_bytes());
     text.push(b'\t');
     push_json(text, n)?;
@@ -69,7 +70,15 @@ fn push_operation(text: &mut Vec<u8>, operation: &Operation) -> Result<(), Failu
     if let Some(id) = id {
         push_json(text, id)?;
     }
-    push_part(text, fields)
+    push_part(text, fields)?;
+    let Some(asks) = asks else { return Ok(()) };
+    for part in [&asks.if_empty, &asks.lookups] {
+        match part {
+            Some(part) => push_part(text, part)?,
+            None => text.push(b'\t'),
+        }
+    }
+    Ok(())
 }
 
 fn push_part(text: &mut Vec<u8>, json: &Json) -> Result<(), Failure> {
@@ -133,7 +142,11 @@ fn decode_operation(kind: OperationKind, rest: &str) -> Option<Operation> {
         id => Some(serde_json::from_str(id).ok()?),
     };
     let fields = json(parts.next()?)?;
-    parts.next().is_none().then_some(Operation { n, kind, key, matched, id, fields })
+    let asks = match parts.next() {
+        None => None,
+        Some(if_empty) => Some(Box::new(Asks { if_empty: json(if_empty), lookups: json(parts.next()?) })),
+    };
+    parts.next().is_none().then_some(Operation { n, kind, key, matched, id, fields, asks })
 }
 
 #[cfg(test)]
@@ -154,8 +167,9 @@ mod tests {
 
     fn words(row: &Transformed) -> String {
         match row {
-            Transformed::Operation(Operation { n, kind, key, matched, id, fields }) => {
-                format!("{n} {kind:?} {} {} {id:?} {}", key.get(), matched.get(), fields.get())
+            Transformed::Operation(Operation { n, kind, key, matched, id, fields, asks }) => {
+                let asks = asks.as_ref().map(|asks| serde_json::to_string(asks).unwrap());
+                format!("{n} {kind:?} {} {} {id:?} {} {asks:?}", key.get(), matched.get(), fields.get())
             }
             Transformed::Rejected(rejected) => serde_json::to_string(rejected).unwrap(),
             Transformed::Skipped(skipped) => serde_json::to_string(skipped).unwrap(),
@@ -192,6 +206,13 @@ mod tests {
             matched: json("m"),
             id,
             fields: json(text),
+            asks: match n % 4 {
+                0 => None,
+                1 => Some(Asks { if_empty: Some(json("e")), lookups: None }),
+                2 => Some(Asks { if_empty: None, lookups: Some(json("l")) }),
+                _ => Some(Asks { if_empty: Some(json("e")), lookups: Some(json(text)) }),
+            }
+            .map(Box::new),
         })
     }
 
@@ -214,6 +235,7 @@ mod tests {
         let good = "upsert\t0\t{}\t{}\t\t{}\n";
         for bad in [
             "upsert\t1\t{}\t{}\t\t{}\ttim@acme.com",
+            "upsert\t1\t{}\t{}\t\t{}\t\t\ttim@acme.com",
             "upsert\t1\t{}\t{}\t\t",
             "upsert\ttim@acme.com\t{}\t{}\t\t{}",
             "merge\t1\t{}\t{}\t\t{\"email\":\"tim@acme.com\"}",

@@ -128,7 +128,11 @@ fn plan(checked: &CheckedSync, unload: PinnedUnload, columns: Vec<Column>) -> Ru
 fn shown(line: Transformed) -> serde_json::Value {
     match line {
         Transformed::Operation(operation) => {
-            json!({ "match": operation.matched, "fields": operation.fields })
+            let mut shown = json!({ "match": operation.matched, "fields": operation.fields });
+            if let (Some(asks), Some(shown)) = (operation.asks, shown.as_object_mut()) {
+                shown.insert("asks".to_owned(), json!(asks));
+            }
+            shown
         }
         Transformed::Rejected(rejected) => {
             json!({ "rejected": { "code": rejected.code, "message": rejected.message, "field": rejected.field } })

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use penstock_model::connector::{Capabilities, ValueStyle};
+use penstock_model::connector::Capabilities;
 use penstock_model::definition::{
-    Field, FieldDetails, Mode, OnRemoved, OnRemovedWord, Problem, Scope, Sync, Write, pointer_part,
+    Field, FieldDetails, Mode, OnNull, OnRemoved, OnRemovedWord, Problem, Scope, Sync, Write, pointer_part,
 };
 use penstock_model::operation::OperationKind;
 use penstock_model::unload::{Column, ColumnType};
 
 use super::convert::Target;
 use super::tree::Node;
-use super::{FieldPlan, Mapping, MatchField, Removal, Source, expression, fixed, json, mapping_hash};
+use super::{FieldPlan, Mapping, MatchField, Place, Removal, Source, expression, fixed, json, mapping_hash};
 
 impl Mapping {
     /// Checks and compiles a sync's mapping. `columns` are all of the unload's; without them (no unload at hand) the
@@ -25,7 +25,7 @@ impl Mapping {
         capabilities: &Capabilities,
     ) -> Result<Self, Vec<Problem>> {
         let mut compiler =
-            Compiler { columns, style: capabilities.values, used: BTreeSet::new(), problems: Vec::new() };
+            Compiler { sync, columns, capabilities, used: BTreeSet::new(), problems: Vec::new() };
         compiler.operation(sync, capabilities);
         let matched = compiler.matched(sync);
         let drafts: Vec<(String, Draft)> = sync
@@ -38,8 +38,10 @@ impl Mapping {
         for (name, field) in sync.fields.iter().filter(|(name, _)| sync.matched.contains_key(*name)) {
             compiler.field(name, field);
         }
-        let names = sync.fields.keys().filter(|name| !sync.matched.contains_key(*name));
-        let tree = compiler.tree(names.map(String::as_str), "/fields");
+        let asked: BTreeSet<&str> =
+            sync.if_empty().chain(sync.lookups().map(|lookup| lookup.field)).collect();
+        let names = sync.fields.keys().map(String::as_str).filter(|name| !sync.matched.contains_key(*name));
+        let tree = compiler.tree(names.enumerate().filter(|(_, name)| !asked.contains(name)), "/fields");
         let removal = compiler.removal(sync, capabilities);
         if !compiler.problems.is_empty() {
             return Err(compiler.problems);
@@ -50,8 +52,11 @@ impl Mapping {
             .into_iter()
             .map(|(name, column)| MatchField { key: json::key_of(&name), name, column: index(&column) })
             .collect();
+        let asks = drafts.iter().any(|(_, draft)| draft.place != Place::Fields);
         let fields = drafts.into_iter().map(|(name, draft)| FieldPlan {
+            key: json::key_of(&name),
             name,
+            place: draft.place,
             source: match draft.source {
                 DraftSource::Column(column) => Source::Column(index(&column)),
                 DraftSource::Constant(json) => Source::Constant(json),
@@ -69,6 +74,7 @@ impl Mapping {
             matched,
             fields: fields.collect(),
             tree,
+            asks,
             removal,
             hash: mapping_hash(sync),
             columns,
@@ -80,7 +86,8 @@ impl Mapping {
 struct Draft {
     source: DraftSource,
     target: Option<Target>,
-    on_null: penstock_model::definition::OnNull,
+    on_null: OnNull,
+    place: Place,
 }
 
 enum DraftSource {
@@ -90,8 +97,9 @@ enum DraftSource {
 }
 
 struct Compiler<'a> {
+    sync: &'a Sync,
     columns: Option<&'a [Column]>,
-    style: ValueStyle,
+    capabilities: &'a Capabilities,
     used: BTreeSet<String>,
     problems: Vec<Problem>,
 }
@@ -173,15 +181,7 @@ impl Compiler<'_> {
         let pointer = format!("/fields/{}", pointer_part(name));
         let details = field.details();
         let before = self.problems.len();
-        if details.write == Some(Write::IfEmpty) {
-            self.problem(format!("{pointer}/write"), "this destination can't tell whether a field is empty");
-        }
-        if details.lookup.is_some() {
-            self.problem(format!("{pointer}/lookup"), "this destination can't look records up");
-        }
-        if details.on_missing.is_some() && details.lookup.is_none() {
-            self.problem(format!("{pointer}/on_missing"), "`on_missing` goes with `lookup`");
-        }
+        let place = self.place(name, &details, &pointer);
         let target = match details.to.as_deref().map(Target::parse) {
             Some(Ok(target)) => Some(target),
             Some(Err(message)) => {
@@ -192,7 +192,55 @@ impl Compiler<'_> {
         };
         let source = self.source(&pointer, field, &details);
         (self.problems.len() == before).then_some(())?;
-        Some(Draft { source: source?, target, on_null: details.on_null.unwrap_or_default() })
+        Some(Draft { source: source?, target, on_null: details.on_null.unwrap_or_default(), place })
+    }
+
+    /// Among which fields it stands; what the destination can't do about it is noted.
+    fn place(&mut self, name: &str, details: &FieldDetails, pointer: &str) -> Place {
+        let account = &self.sync.connection;
+        if details.lookup.is_none() {
+            for (key, given) in
+                [("on_missing", details.on_missing.is_some()), ("object", details.object.is_some())]
+            {
+                if given {
+                    self.problem(format!("{pointer}/{key}"), format!("`{key}` goes with `lookup`"));
+                }
+            }
+        } else if !self.capabilities.lookups {
+            let message = format!("the destination of connection {account} can't look records up");
+            self.problem(format!("{pointer}/lookup"), message);
+        }
+        let if_empty = details.write == Some(Write::IfEmpty);
+        let asked = if_empty && self.sync.mode.finds_records();
+        if asked && details.lookup.is_none() && !self.capabilities.if_empty {
+            let message =
+                format!("the destination of connection {account} can't tell whether a field is empty");
+            self.problem(format!("{pointer}/write"), message);
+        }
+        if if_empty && details.on_null == Some(OnNull::Clear) {
+            self.problem(
+                format!("{pointer}/on_null"),
+                "a field that is written only if it is empty is never emptied",
+            );
+        }
+        if if_empty && details.lookup.is_some() {
+            self.problem(
+                format!("{pointer}/write"),
+                "a reference is written always: `if_empty` does not go with `lookup`",
+            );
+        }
+        let place = match (&details.lookup, asked) {
+            (Some(_), _) => Place::Lookups,
+            (None, true) => Place::IfEmpty,
+            (None, false) => Place::Fields,
+        };
+        if place != Place::Fields && is_path(name) {
+            let message = format!(
+                "{name:?} is a part of an object: a field that depends on what the destination holds can't be"
+            );
+            self.problem(pointer, message);
+        }
+        place
     }
 
     fn source(&mut self, pointer: &str, field: &Field, details: &FieldDetails) -> Option<DraftSource> {
@@ -223,11 +271,20 @@ impl Compiler<'_> {
         if let Some(template) = &details.expression {
             return self.expression(&format!("{pointer}/expression"), template);
         }
+        if let Some(lookup) = &details.lookup {
+            let pointer = format!("{pointer}/lookup");
+            let [(by, column)] = lookup.iter().collect::<Vec<_>>()[..] else {
+                let message = "a lookup names one field of the other record, and the column that holds its value: `{ External_Id__c: account_id }`";
+                self.problem(pointer, message);
+                return None;
+            };
+            return self.column(column, &format!("{pointer}/{}", pointer_part(by))).map(DraftSource::Column);
+        }
         let constant = details.constant.as_ref()?;
         if details.to.is_some() {
             self.problem(format!("{pointer}/type"), "a constant is sent as it is written: it has no `type`");
         }
-        Some(DraftSource::Constant(fixed::constant(constant, self.style)))
+        Some(DraftSource::Constant(fixed::constant(constant, self.capabilities.values)))
     }
 
     fn expression(&mut self, pointer: &str, template: &str) -> Option<DraftSource> {
@@ -286,13 +343,13 @@ impl Compiler<'_> {
     }
 
     /// The object that field names make; conflicts are noted below `pointer`.
-    fn tree<'n>(&mut self, names: impl Iterator<Item = &'n str>, pointer: &str) -> Node {
-        let names: Vec<&str> = names.collect();
-        match Node::of(names.iter().copied().enumerate()) {
+    fn tree<'n>(&mut self, names: impl Iterator<Item = (usize, &'n str)>, pointer: &str) -> Node {
+        let names: BTreeMap<usize, &str> = names.collect();
+        match Node::of(names.iter().map(|(index, name)| (*index, *name))) {
             Ok(node) => node,
             Err(conflicts) => {
                 for (index, message) in conflicts {
-                    let name = names.get(index).copied().unwrap_or_default();
+                    let name = names.get(&index).copied().unwrap_or_default();
                     self.problem(format!("{pointer}/{}", pointer_part(name)), message);
                 }
                 Node::Object(Vec::new())
@@ -332,7 +389,17 @@ impl Compiler<'_> {
             let pointer = format!("/on_removed/clear/{index}");
             if sync.matched.contains_key(name) {
                 self.problem(pointer, format!("`{name}` identifies the record and can't be emptied"));
-            } else if !sync.fields.contains_key(name) {
+            } else if let Some(field) = sync.fields.get(name) {
+                let details = field.details();
+                if details.lookup.is_some() {
+                    self.problem(pointer, format!("`{name}` refers to another record and can't be emptied"));
+                } else if details.write == Some(Write::IfEmpty) {
+                    let message = format!(
+                        "`{name}` is written only if it is empty: what it holds may be somebody else's"
+                    );
+                    self.problem(pointer, message);
+                }
+            } else {
                 self.problem(pointer, format!("`{name}` is none of the sync's fields"));
             }
         }
@@ -340,9 +407,9 @@ impl Compiler<'_> {
             return String::new();
         }
         let names: BTreeSet<&str> = clear.iter().map(String::as_str).collect();
-        let node = self.tree(names.into_iter(), "/on_removed/clear");
+        let node = self.tree(names.into_iter().enumerate(), "/on_removed/clear");
         let mut out = String::new();
-        let null = fixed::constant(&serde_json::Value::Null, self.style);
+        let null = fixed::constant(&serde_json::Value::Null, self.capabilities.values);
         let mut leaf = |out: &mut String, _: usize| {
             out.push_str(&null);
             Ok::<bool, std::convert::Infallible>(true)
@@ -352,6 +419,11 @@ impl Compiler<'_> {
             Err(never) => match never {},
         }
     }
+}
+
+/// Whether a field's name is a path into an object, or could be taken for one.
+fn is_path(name: &str) -> bool {
+    name.contains(['.', '\\'])
 }
 
 fn is_nested(kind: &ColumnType) -> bool {

@@ -43,7 +43,10 @@ pub struct Mapping {
     columns: Vec<String>,
     matched: Vec<MatchField>,
     fields: Vec<FieldPlan>,
+    /// The fields that are always written, as the object that they make.
     tree: Node,
+    /// Whether any field is not among those.
+    asks: bool,
     removal: Option<Removal>,
     hash: u64,
 }
@@ -61,9 +64,23 @@ struct MatchField {
 #[derive(Debug, Clone)]
 struct FieldPlan {
     name: String,
+    /// Its name as a JSON key with a colon.
+    key: String,
     source: Source,
+    place: Place,
     target: Option<Target>,
     on_null: OnNull,
+}
+
+/// Among which of an operation's fields it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Those that are always written.
+    Fields,
+    /// Those that are written if they are empty.
+    IfEmpty,
+    /// References to other records.
+    Lookups,
 }
 
 /// What fills a field.

@@ -2,6 +2,8 @@
 
 use arrow::record_batch::RecordBatch;
 use penstock_model::definition::OnNull;
+use penstock_model::json::Json;
+use penstock_model::operation::Asks;
 use penstock_model::unload::{Column, ColumnType};
 
 use super::cells::{Cell, Cells};
@@ -10,7 +12,7 @@ use super::expression::{Compiled, Engines};
 use super::fixed::ABOUT_A_KEY;
 use super::json::key_of;
 use super::value::{push_json, push_value};
-use super::{FieldPlan, Mapping, Source};
+use super::{FieldPlan, Mapping, Place, Source};
 
 /// A batch lacks a column that the mapping uses, or holds one of a type that can't be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +29,8 @@ pub(crate) struct Mapped {
     pub(crate) matched: String,
     /// The other fields as a JSON object.
     pub(crate) fields: String,
+    /// The fields that depend on what the destination holds.
+    pub(crate) asks: Option<Box<Asks>>,
     /// Whether there is any field to send.
     pub(crate) anything: bool,
 }
@@ -136,7 +140,33 @@ impl Rows<'_, '_, '_> {
         if !anything {
             fields.push_str("{}");
         }
-        Ok(Mapped { matched, fields, anything })
+        let asks = if self.mapping.asks { self.asks(row)? } else { None };
+        Ok(Mapped { matched, fields, anything: anything || asks.is_some(), asks })
+    }
+
+    /// The fields that depend on what the destination holds, as far as the row has anything to say of them.
+    fn asks(&self, row: usize) -> Result<Option<Box<Asks>>, Rejection> {
+        let (if_empty, lookups) = (self.among(Place::IfEmpty, row)?, self.among(Place::Lookups, row)?);
+        let any = if_empty.is_some() || lookups.is_some();
+        Ok(any.then(|| Box::new(Asks { if_empty, lookups })))
+    }
+
+    /// The fields of one place as an object without nesting; none if there is nothing to send.
+    fn among(&self, place: Place, row: usize) -> Result<Option<Json>, Rejection> {
+        let mut out = String::from("{");
+        for (index, field) in self.mapping.fields.iter().enumerate().filter(|(_, field)| field.place == place)
+        {
+            let mark = out.len();
+            if mark > 1 {
+                out.push(',');
+            }
+            out.push_str(&field.key);
+            if !self.push_field(&mut out, index, row)? {
+                out.truncate(mark);
+            }
+        }
+        out.push('}');
+        Ok((out.len() > 2).then(|| Json::written(out)))
     }
 
     fn matched(&self, row: usize) -> Result<String, Rejection> {
@@ -209,6 +239,9 @@ impl Rows<'_, '_, '_> {
             Some(target) => target.convert(cell).map_err(refused)?,
             None => cell,
         };
+        // A blank key leads nowhere.
+        let is_blank = matches!(&cell, Cell::Text(text) if text.trim().is_empty());
+        let cell = if is_blank && field.place == Place::Lookups { Cell::Null } else { cell };
         if matches!(cell, Cell::Null) && field.on_null == OnNull::Skip {
             return Ok(false);
         }

@@ -83,5 +83,6 @@ fn one(
         matched: Json::written(matched),
         id,
         fields: Json::written(removal.fields.clone()),
+        asks: None,
     }))
 }

@@ -180,5 +180,6 @@ fn operation(
         return Ok(Transformed::Skipped(SkippedRow { n, why: SkipReason::NothingToSay }));
     }
     let (matched, fields) = (Json::written(mapped.matched), Json::written(mapped.fields));
-    Ok(Transformed::Operation(Operation { n, kind, key, matched, id: None, fields }))
+    let asks = mapped.asks;
+    Ok(Transformed::Operation(Operation { n, kind, key, matched, id: None, fields, asks }))
 }

@@ -120,11 +120,14 @@ fn lines(transformed: &[Transformed]) -> Vec<Value> {
 
 fn shown(row: &Transformed) -> Value {
     match row {
-        Transformed::Operation(Operation { n, kind, key, matched, id, fields }) => {
+        Transformed::Operation(Operation { n, kind, key, matched, id, fields, asks }) => {
             let mut operation =
                 json!({ "n": n, "kind": kind, "key": key, "match": matched, "fields": fields });
             if let Some(id) = id {
                 operation["id"] = json!(id);
+            }
+            if let Some(asks) = asks {
+                operation["asks"] = json!(asks);
             }
             json!({ "operation": operation })
         }

@@ -81,6 +81,8 @@ fn shapes<'a>(rows: Vec<&'a Row<'a>>) -> Vec<(Shape<'a>, Vec<&'a Row<'a>>)> {
         slot: Slot<'a>,
         rows: usize,
         clears: bool,
+        /// Whether rows without the field can share a statement with those that have it.
+        shared: bool,
     }
     let Some(first) = rows.first() else { return Vec::new() };
     let (kind, total) = (first.kind, rows.len());
@@ -92,21 +94,25 @@ fn shapes<'a>(rows: Vec<&'a Row<'a>>) -> Vec<(Shape<'a>, Vec<&'a Row<'a>>)> {
                 slot: Slot { column, null: Null::Clears },
                 rows: 0,
                 clears: false,
+                shared: false,
             });
             used.rows += 1;
             used.clears |= text.is_none();
         }
     }
     for used in fields.values_mut() {
-        if used.rows < total && !used.clears && !used.slot.column.has_default {
-            used.slot.null = Null::Keeps;
-        }
+        used.shared = used.rows < total && !used.clears && !used.slot.column.has_default;
+        used.slot.null = match (used.slot.column.if_empty, used.shared) {
+            (true, _) => Null::Fills,
+            (false, true) => Null::Keeps,
+            (false, false) => Null::Clears,
+        };
     }
     let mut shapes: BTreeMap<Vec<&str>, (Shape<'a>, Vec<&'a Row<'a>>)> = BTreeMap::new();
     for row in rows {
         let has =
             |name: &&str| row.fields.binary_search_by(|(column, _)| column.name.as_str().cmp(name)).is_ok();
-        let own = fields.iter().filter(|(name, used)| used.slot.null == Null::Keeps || has(name));
+        let own = fields.iter().filter(|(name, used)| used.shared || has(name));
         let names: Vec<&str> = own.clone().map(|(name, _)| *name).collect();
         let new =
             || Shape { kind, matched: matched.clone(), fields: own.map(|(_, used)| used.slot).collect() };
@@ -134,6 +140,7 @@ mod tests {
             comparable: true,
             has_default,
             writable: true,
+            if_empty: false,
         }
     }
 

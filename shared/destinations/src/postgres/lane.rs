@@ -71,7 +71,10 @@ impl<'p, 'a> Lane<'p, 'a> {
             let push = self.push;
             self.connect().await?;
             let Some(link) = &self.link else { continue };
-            let trouble = match push.within(Table::read(&link.client, &push.to.table)).await {
+            let trouble = match push
+                .within(Table::read(&link.client, &push.to.table, &push.to.mapped.if_empty))
+                .await
+            {
                 Some(Ok(table)) => return Ok(table),
                 Some(Err(trouble)) => trouble,
                 None => Trouble::Lost(Fault::Silent),

@@ -123,6 +123,8 @@ struct Mapped {
     fields: BTreeSet<String>,
     /// Those of them that are filled in parts, by dotted names.
     nested: BTreeSet<String>,
+    /// Those of them that are written only where they are NULL.
+    if_empty: BTreeSet<String>,
 }
 
 impl Mapped {
@@ -132,6 +134,7 @@ impl Mapped {
             matched: definition.sync.matched.keys().cloned().collect(),
             fields: definition.sync.fields.keys().map(column).collect(),
             nested: definition.sync.fields.keys().filter(|field| field.contains('.')).map(column).collect(),
+            if_empty: definition.sync.if_empty().map(str::to_owned).collect(),
         }
     }
 }

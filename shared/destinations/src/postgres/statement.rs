@@ -37,6 +37,8 @@ pub(super) enum Null {
     Clears,
     /// The row does not have the field: what the table holds is kept.
     Keeps,
+    /// The same; and what the table holds is kept in any case, unless that is NULL.
+    Fills,
 }
 
 /// The statement for a shape. Its parameters are the match columns, then the fields.
@@ -101,6 +103,7 @@ fn insert_or(table: &Table, shape: &Shape<'_>, given: &str) -> String {
             match slot.null {
                 Null::Clears => format!("EXCLUDED.{name}"),
                 Null::Keeps => format!("COALESCE(EXCLUDED.{name}, t.{name})"),
+                Null::Fills => format!("COALESCE(t.{name}, EXCLUDED.{name})"),
             }
         };
         let set = list(
@@ -160,6 +163,7 @@ fn update(table: &Table, shape: &Shape<'_>) -> String {
         match slot.null {
             Null::Clears => format!("g.c{place}"),
             Null::Keeps => format!("COALESCE(g.c{place}, t.{})", identifier(&slot.column.name)),
+            Null::Fills => format!("COALESCE(t.{}, g.c{place})", identifier(&slot.column.name)),
         }
     };
     let set =
@@ -247,6 +251,7 @@ mod tests {
             comparable,
             has_default: false,
             writable: true,
+            if_empty: false,
         }
     }
 
@@ -309,6 +314,14 @@ mod tests {
         SELECT g.n FROM given g JOIN written w ON w.m1 = g.c1::bigint AND w.m2 = g.c2::character varying(8) WHERE w.created
         "#);
         assert!(statement(OperationKind::Upsert, &[]).contains("DO NOTHING"));
+    }
+
+    #[test]
+    fn what_is_filled_only_if_it_is_empty_stays_as_it_is() {
+        let upsert = statement(OperationKind::Upsert, &[("seen", Null::Fills)]);
+        assert!(upsert.contains(r#"SET "seen" = COALESCE(t."seen", EXCLUDED."seen")"#), "{upsert}");
+        let update = statement(OperationKind::Update, &[("seen", Null::Fills)]);
+        assert!(update.contains(r#"SET "seen" = COALESCE(t."seen", g.c3)"#), "{update}");
     }
 
     #[test]

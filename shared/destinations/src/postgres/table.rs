@@ -91,6 +91,8 @@ pub(super) struct Column {
     pub(super) has_default: bool,
     /// Whether it takes the values given to it: neither generated nor an identity that is always the database's.
     pub(super) writable: bool,
+    /// Whether the sync writes it only where it is NULL.
+    pub(super) if_empty: bool,
 }
 
 /// A table, its columns and what is unique in it.
@@ -145,8 +147,12 @@ WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indimmediate AND i.in
 GROUP BY i.indexrelid";
 
 impl Table {
-    /// Asks the catalog.
-    pub(super) async fn read(client: &Client, name: &TableName) -> Result<Self, Trouble> {
+    /// Asks the catalog. `if_empty` names the columns that the sync writes only where they are NULL.
+    pub(super) async fn read(
+        client: &Client,
+        name: &TableName,
+        if_empty: &BTreeSet<String>,
+    ) -> Result<Self, Trouble> {
         let sql = name.sql();
         let ask = |query: &'static str| {
             let sql = &sql;
@@ -174,8 +180,12 @@ impl Table {
             partitioned: found.try_get(2).map_err(failed)?,
             columns: columns
                 .iter()
-                .map(|line| column(line).map(|column| (column.name.clone(), column)))
-                .collect::<Result<_, _>>()
+                .map(|line| {
+                    let column = column(line)?;
+                    let if_empty = if_empty.contains(&column.name);
+                    Ok((column.name.clone(), Column { if_empty, ..column }))
+                })
+                .collect::<Result<_, tokio_postgres::Error>>()
                 .map_err(failed)?,
             unique: unique
                 .iter()
@@ -308,6 +318,7 @@ fn column(line: &Line) -> Result<Column, tokio_postgres::Error> {
         ),
         has_default: line.try_get(6)?,
         writable: line.try_get(7)?,
+        if_empty: false,
     })
 }
 

@@ -91,6 +91,9 @@ pub(super) fn read<'a>(operation: &'a Operation, table: &'a Table) -> Result<Row
         | OperationKind::Clear
         | OperationKind::Append => object(&operation.fields)?,
     };
+    if let Some(if_empty) = operation.asks.as_ref().and_then(|asks| asks.if_empty.as_ref()) {
+        field_values.extend(object(if_empty)?);
+    }
     field_values.retain(|name, _| !match_values.contains_key(name));
 
     let unknown: BTreeSet<String> = match_values

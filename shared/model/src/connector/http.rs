@@ -234,7 +234,7 @@ impl HttpConnector {
         let operations = self.operations(object)?.iter().map(|(kind, operation)| {
             (*kind, Capability { repeat: operation.repeat(*kind), needs_id: operation.needs_id() })
         });
-        Some(Capabilities { operations: operations.collect(), values: self.values })
+        Some(Capabilities::of(operations.collect(), self.values))
     }
 }
 

@@ -28,7 +28,10 @@ pub struct FieldDetails {
     /// A reference to another record by one of its fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lookup: Option<Lookup>,
-    /// With `lookup`: what to do if there is no such record.
+    /// With `lookup`: the other record's object, where the field's own name does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// With `lookup`: what to do if there is no such record. Left out, the row is rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_missing: Option<OnMissing>,
     /// The type to send: `text`, `integer`, `number`, `decimal(p,s)`, `boolean`, `date`, `timestamp`, or `json` (parse JSON text and send it nested). Left out, the column's own type is kept.
@@ -42,14 +45,15 @@ pub struct FieldDetails {
     pub write: Option<Write>,
 }
 
-/// A reference by another object's field: `{ External_Id__c: account_id }`.
+/// A reference by one of another object's fields, and the column that holds its value: `{ External_Id__c: account_id }`.
 pub type Lookup = std::collections::BTreeMap<String, String>;
 
 /// What to do with a row whose reference leads nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnMissing {
     /// Reject the row.
+    #[default]
     Reject,
     /// Send the row without the field.
     Skip,
@@ -79,7 +83,28 @@ pub enum Write {
     IfEmpty,
 }
 
+/// A field that refers to another record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LookupField<'a> {
+    /// The field's name.
+    pub field: &'a str,
+    /// The other record's object: as the sync says, else the field's name.
+    pub object: &'a str,
+    /// The field of the other record that holds the value.
+    pub by: &'a str,
+    /// What to do if there is no such record.
+    pub on_missing: OnMissing,
+}
+
 impl Field {
+    /// The field as a reference, if it is one.
+    pub(super) fn lookup<'a>(&'a self, field: &'a str) -> Option<LookupField<'a>> {
+        let Self::Details(details) = self else { return None };
+        let by = details.lookup.as_ref()?.keys().next()?;
+        let object = details.object.as_deref().unwrap_or(field);
+        Some(LookupField { field, object, by, on_missing: details.on_missing.unwrap_or_default() })
+    }
+
     /// The field with all details written out.
     #[must_use]
     pub fn details(&self) -> FieldDetails {

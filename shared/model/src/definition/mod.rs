@@ -7,7 +7,7 @@ mod sync;
 mod unload;
 
 pub use connection::{Auth, Connection, Credential, Environment, HeaderAuth, Limits, SecretRef};
-pub use field::{Field, FieldDetails, Lookup, OnMissing, OnNull, Write};
+pub use field::{Field, FieldDetails, Lookup, LookupField, OnMissing, OnNull, Write};
 pub use sync::{
     Delivery, FirstRun, Guards, Limit, MappingTest, Mode, OnMappingChange, OnRemoved, OnRemovedWord, Scope,
     Start, Sync,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Field;
+use super::{Field, LookupField, Write};
 
 /// One flow: an unload's rows to one object of a connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,6 +50,27 @@ pub struct Sync {
     pub tests: Vec<MappingTest>,
 }
 
+impl Sync {
+    /// The fields that refer to other records, in the order of their names.
+    pub fn lookups(&self) -> impl Iterator<Item = LookupField<'_>> {
+        self.unmatched().filter_map(|(name, field)| field.lookup(name))
+    }
+
+    /// The fields that are written only if they are empty at the destination, in the order of their names. None in a
+    /// mode that writes new records only: all of their fields are empty.
+    pub fn if_empty(&self) -> impl Iterator<Item = &str> {
+        let finds = self.mode.finds_records();
+        self.unmatched()
+            .filter(move |(_, field)| finds && field.details().write == Some(Write::IfEmpty))
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// The fields that are not sent as match.
+    fn unmatched(&self) -> impl Iterator<Item = (&String, &Field)> {
+        self.fields.iter().filter(|(name, _)| !self.matched.contains_key(*name))
+    }
+}
+
 /// When a sync starts by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -78,6 +99,17 @@ pub enum Mode {
     UpdateOnly,
     /// Every row of every new unload is added; nothing is compared.
     Append,
+}
+
+impl Mode {
+    /// Whether it writes to records that are there already.
+    #[must_use]
+    pub const fn finds_records(self) -> bool {
+        match self {
+            Self::Upsert | Self::UpdateOnly => true,
+            Self::CreateOnly | Self::Append => false,
+        }
+    }
 }
 
 /// What the first run does.

@@ -211,6 +211,7 @@ pub(crate) fn operation(n: u32, kind: OperationKind, field: &str, key: &str, fie
         matched: raw(&json!({field: key})),
         id: None,
         fields: raw(fields),
+        asks: None,
     }
 }
 

@@ -20,7 +20,7 @@ fn all_problems_are_found_at_once() {
     .into();
     let sync: Sync = serde_json::from_value(json!({
         "unload": "u", "connection": "c", "object": "o",
-        "mode": "create_only",
+        "mode": "upsert",
         "match": { "Id": "customer_idd", "T": "tags" },
         "on_removed": { "clear": ["Nope", "Id"] },
         "fields": {
@@ -41,12 +41,12 @@ fn all_problems_are_found_at_once() {
     }))
     .unwrap();
     let mut few = capabilities(ValueStyle::Json);
-    few.operations.retain(|kind, _| matches!(kind, OperationKind::Upsert | OperationKind::Delete));
+    few.operations.retain(|kind, _| matches!(kind, OperationKind::Create | OperationKind::Delete));
     let problems = Mapping::compile(&sync, Some(&columns), &few).unwrap_err();
     let list: Vec<String> =
         problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
     insta::assert_snapshot!(list.join("\n"), @r#"
-    /mode: this destination has no operation `create`; it has upsert, delete
+    /mode: this destination has no operation `upsert`; it has create, delete
     /match/Id: the unload has no column `customer_idd`; did you mean `CUSTOMER_ID`?
     /match/T: column `tags` holds lists or objects, which can't identify a record
     /fields/a: the unload has no column `emial`; did you mean `Email`?
@@ -61,15 +61,53 @@ fn all_problems_are_found_at_once() {
     /fields/ff/expression: `address.zap`: there is no `zap`
     /fields/g/type: there is no type "money": it is one of text, integer, number, decimal(p,s), boolean, date, timestamp, json
     /fields/g/column: the unload has no column `zzz`
-    /fields/h/write: this destination can't tell whether a field is empty
-    /fields/i/lookup: this destination can't look records up
+    /fields/h/write: the destination of connection c can't tell whether a field is empty
+    /fields/i/lookup: the destination of connection c can't look records up
     /fields/j/on_missing: `on_missing` goes with `lookup`
     /fields/k/type: a constant is sent as it is written: it has no `type`
     /fields/a.b: "a.b" can't be both a value and an object: another field uses a part of its name as a value
-    /on_removed/clear: this destination has no operation `clear`; it has upsert, delete
+    /on_removed/clear: this destination has no operation `clear`; it has create, delete
     /on_removed/clear/0: `Nope` is none of the sync's fields
     /on_removed/clear/1: `Id` identifies the record and can't be emptied
     "#);
+}
+
+#[test]
+fn fields_that_need_the_destination_are_checked() {
+    let sync = sync(json!({
+        "on_removed": { "clear": ["phone", "company"] },
+        "fields": {
+            "phone": { "column": "phone", "write": "if_empty", "on_null": "clear" },
+            "company": { "lookup": { "domain": "company_domain" }, "write": "if_empty" },
+            "owner": { "lookup": { "a": "b", "c": "d" } },
+            "address.city": { "column": "city", "write": "if_empty" },
+            "x": { "column": "x", "object": "things" },
+        }
+    }));
+    let can = Capabilities { if_empty: true, lookups: true, ..capabilities(ValueStyle::Json) };
+    let problems = Mapping::compile(&sync, None, &can).unwrap_err();
+    let list: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+    insta::assert_snapshot!(list.join("\n"), @r#"
+    /fields/address.city: "address.city" is a part of an object: a field that depends on what the destination holds can't be
+    /fields/company/write: a reference is written always: `if_empty` does not go with `lookup`
+    /fields/owner/lookup: a lookup names one field of the other record, and the column that holds its value: `{ External_Id__c: account_id }`
+    /fields/phone/on_null: a field that is written only if it is empty is never emptied
+    /fields/x/object: `object` goes with `lookup`
+    /on_removed/clear/0: `phone` is written only if it is empty: what it holds may be somebody else's
+    /on_removed/clear/1: `company` refers to another record and can't be emptied
+    "#);
+}
+
+#[test]
+fn a_mode_that_writes_new_records_only_asks_nothing() {
+    for (mode, asks) in [("upsert", 1), ("update_only", 1), ("create_only", 0), ("append", 0)] {
+        let sync =
+            sync(json!({ "mode": mode, "fields": { "phone": { "column": "phone", "write": "if_empty" } } }));
+        assert_eq!(sync.if_empty().count(), asks, "{mode}");
+        let refused = Mapping::compile(&sync, None, &capabilities(ValueStyle::Json)).is_err();
+        assert_eq!(refused, asks > 0, "{mode}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(crate) fn capabilities(values: ValueStyle) -> Capabilities {
     let kinds = [Upsert, Create, Update, Delete, Clear, Append];
     let mut operations: BTreeMap<_, _> = kinds.into_iter().map(|kind| (kind, plain)).collect();
     operations.insert(Archive, Capability { needs_id: true, ..plain });
-    Capabilities { operations, values }
+    Capabilities::of(operations, values)
 }
 
 pub(crate) fn sync(definition: Value) -> Sync {

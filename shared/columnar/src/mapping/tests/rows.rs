@@ -9,7 +9,8 @@ use arrow::array::{
     UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, i256};
-use penstock_model::connector::ValueStyle;
+use penstock_model::connector::{Capabilities, ValueStyle};
+use penstock_model::definition::OnMissing;
 use penstock_model::unload::ColumnType;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
@@ -297,7 +298,12 @@ fn rejections_name_the_field_and_not_the_value() {
     assert_eq!(rows[0], rejection("not_an_integer", "column age is not an integer", "Age"));
     assert_eq!(
         rows[1],
-        Ok(Mapped { matched: r#"{"id":"b"}"#.into(), fields: r#"{"Age":7}"#.into(), anything: true })
+        Ok(Mapped {
+            matched: r#"{"id":"b"}"#.into(),
+            fields: r#"{"Age":7}"#.into(),
+            anything: true,
+            asks: None
+        })
     );
     let empty = || rejection("match_empty", "column id is empty, so that the record can't be found", "id");
     assert_eq!(rows[2], empty());
@@ -401,4 +407,50 @@ proptest! {
 
 fn texts_owned(values: Vec<Option<String>>) -> ArrayRef {
     Arc::new(StringArray::from(values))
+}
+
+#[test]
+fn fields_that_need_the_destination_stand_apart() {
+    let sync = fields(json!({
+        "name": "name",
+        "phone": { "column": "phone", "write": "if_empty" },
+        "mobile": { "column": "mobile", "write": "if_empty" },
+        "company": { "lookup": { "domain": "domain" }, "on_null": "clear" },
+        "owner": { "lookup": { "code": "owner" }, "object": "owners", "on_missing": "skip" },
+    }));
+    let can = Capabilities { if_empty: true, lookups: true, ..capabilities(ValueStyle::Json) };
+    let mapping = Mapping::compile(&sync, None, &can).unwrap();
+    let columns = |rows: [[Option<&str>; 5]; 3]| -> Vec<TestColumn> {
+        let names = ["name", "phone", "mobile", "domain", "owner"];
+        let column = |n: usize| texts(rows.iter().map(|row| row[n]).collect());
+        let mut columns: Vec<_> = (0..5).map(|n| (names[n], ColumnType::Text, column(n))).collect();
+        columns.push(("id", ColumnType::Int, Arc::new(Int64Array::from(vec![1, 2, 3]))));
+        columns
+    };
+    let rows = columns([
+        [Some("Ann"), Some("1"), Some("2"), Some("acme.com"), Some("o1")],
+        [None, Some("1"), None, Some("acme.com"), Some(" ")],
+        [Some("Bob"), None, None, None, None],
+    ]);
+    let shown: Vec<String> = map_all(&mapping, &rows)
+        .into_iter()
+        .map(|mapped| {
+            let mapped = mapped.unwrap();
+            format!("{} {}", mapped.fields, serde_json::to_string(&mapped.asks).unwrap())
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            r#"{"name":"Ann"} {"if_empty":{"mobile":"2","phone":"1"},"lookups":{"company":"acme.com","owner":"o1"}}"#,
+            r#"{} {"if_empty":{"phone":"1"},"lookups":{"company":"acme.com"}}"#,
+            r#"{"name":"Bob"} {"lookups":{"company":null}}"#,
+        ]
+    );
+    let lookups: Vec<_> = sync.lookups().map(|it| (it.field, it.object, it.by, it.on_missing)).collect();
+    assert_eq!(
+        lookups,
+        [("company", "company", "domain", OnMissing::Reject), ("owner", "owners", "code", OnMissing::Skip)]
+    );
+    assert_eq!(sync.if_empty().collect::<Vec<_>>(), ["mobile", "phone"]);
 }

@@ -1,16 +1,18 @@
 //! What the operations do to the table, and what they say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_model::FailureName;
-use penstock_model::operation::{Operation, OperationKind};
+use penstock_model::json::Json;
+use penstock_model::operation::{Asks, Operation, OperationKind};
 use penstock_model::outcome::Outcome;
 use serde_json::json;
 
 use super::support::{Bench, operations, word, words};
 use crate::destination::Rest;
-use crate::testing::{Memory, operation};
+use crate::testing::{Memory, Short, operation};
 
 const COLUMNS: &str = "id int PRIMARY KEY, email text UNIQUE, name varchar(40), score int CHECK (score >= 0)";
 
@@ -55,6 +57,44 @@ async fn create_and_update_leave_the_others_alone() {
     assert_eq!(
         bench.lines("SELECT * FROM customers ORDER BY id").await,
         ["1|a@x|Ann|1", "2|-|Bob|5", "3|c@x|Cid|3"]
+    );
+}
+
+#[tokio::test]
+async fn a_field_that_is_not_empty_is_left_alone() {
+    let bench = Bench::new("if empty", COLUMNS).await;
+    bench.sql("INSERT INTO customers VALUES (1, 'a@x', 'Ann', 1), (2, 'b@x', NULL, 2)").await;
+    let fill = |n, kind, id: u32, name: Option<&str>| Operation {
+        asks: name.map(|name| {
+            let if_empty = Some(Json::of(&json!({"name": name})).unwrap());
+            Box::new(Asks { if_empty, lookups: None })
+        }),
+        ..operation(n, kind, &json!({"id": id}), &json!({"score": 5}))
+    };
+    let definition = {
+        let mut definition = bench.definition(&["id"], &["name", "score"]);
+        let field = json!({"column": "name", "write": "if_empty"});
+        definition.sync.fields.insert("name".to_owned(), serde_json::from_value(field).unwrap());
+        definition
+    };
+    let open = || {
+        let random = Arc::new(Short::default());
+        super::super::open(&definition, Arc::clone(&bench.clock) as _, random, Arc::clone(&bench.secrets), 1)
+    };
+    for (kind, operations) in [
+        (OperationKind::Upsert, [(1, Some("New")), (2, Some("New")), (3, Some("New")), (4, None)]),
+        (OperationKind::Update, [(1, Some("Newer")), (2, None), (3, Some("Newer")), (4, Some("Newer"))]),
+    ] {
+        let operations: Vec<_> =
+            (0..).zip(operations).map(|(n, (id, name))| fill(n, kind, id, name)).collect();
+        let memory = Memory::default();
+        let work = bench.work(&operations, Duration::from_secs(60), &memory);
+        assert_eq!(open().unwrap().deliver(work).await.unwrap(), Rest::Nothing);
+        assert_eq!(memory.usage().requests, 1, "rows without the field share the statement");
+    }
+    assert_eq!(
+        bench.lines("SELECT id, name, score FROM customers ORDER BY id").await,
+        ["1|Ann|5", "2|New|5", "3|New|5", "4|Newer|5"]
     );
 }
 
