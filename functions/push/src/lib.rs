@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use penstock_destinations::{Destination, Guard, Parts, ReqwestTransport, Rest, SystemResolver, Work};
 use penstock_lambda_kit::Invocation;
-use penstock_model::contract::{CONTRACT, Progress, ProgressStatus, PushRequest};
+use penstock_model::contract::{CONTRACT, LONGEST_CURSOR, Progress, ProgressStatus, PushRequest};
 use penstock_model::failure::{Failure, FailureName, Handling};
 use penstock_model::lease::{AbortMarker, Attempt};
 use penstock_model::operation::{Operation, Transformed};
@@ -178,9 +178,9 @@ async fn begin(context: &Context, plan: &RunPlan, chunk: u32, attempt: &str) -> 
     Ok(if operations.is_empty() { Beginning::Done } else { Beginning::Send(operations) })
 }
 
-/// A destination's cursor with the attempt that it comes from.
+/// A destination's cursor with the attempt that it comes from. One that is too long for a payload is left out: it is a hint.
 fn marked(attempt: &str, cursor: Option<String>) -> Option<String> {
-    cursor.map(|cursor| format!("{attempt}.{cursor}"))
+    cursor.map(|cursor| format!("{attempt}.{cursor}")).filter(|cursor| cursor.len() <= LONGEST_CURSOR)
 }
 
 /// The destination's cursor, if it comes from the last attempt: a redrive brings an old one.
@@ -323,6 +323,13 @@ mod tests {
         assert_eq!(fresh(cursor("a").as_deref(), &attempts), None);
         assert_eq!(fresh(cursor("a").as_deref(), &[]), None);
         assert_eq!(fresh(None, &attempts), None);
+    }
+
+    #[test]
+    fn a_cursor_that_is_too_long_for_a_payload_is_left_out() {
+        let marked = |length| marked("a", Some("7".repeat(length))).map(|cursor| cursor.len());
+        assert_eq!(marked(LONGEST_CURSOR - 2), Some(LONGEST_CURSOR));
+        assert_eq!(marked(LONGEST_CURSOR - 1), None);
     }
 
     #[test]

@@ -274,6 +274,9 @@ pub struct TransformRequest {
     pub chunk: ChunkId,
 }
 
+/// The most bytes of a [`Progress::cursor`].
+pub const LONGEST_CURSOR: usize = 1024;
+
 /// How far a chunk is: the answer of transform and of push, and what push is given next time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -282,7 +285,7 @@ pub struct Progress {
     pub contract: u32,
     /// Whether the chunk needs another push.
     pub status: ProgressStatus,
-    /// Where push was: a hint, since receipts decide; at most 1 KiB.
+    /// Where push was: a hint, since receipts decide; [`LONGEST_CURSOR`] bytes at most.
     pub cursor: Option<String>,
     /// Pushes so far.
     pub rounds: u32,

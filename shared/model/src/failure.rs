@@ -99,6 +99,11 @@ impl fmt::Display for FailureName {
     }
 }
 
+/// The most bytes of a failure's message with all its causes. It travels in the state machine's payloads, as JSON in JSON.
+pub const LONGEST_MESSAGE: usize = 8 * 1024;
+/// What stands where a message was cut off.
+const CUT: &str = " …";
+
 /// A named failure: what failed and what to do. Never holds a row value, a credential or a response body.
 #[derive(Debug)]
 pub struct Failure {
@@ -124,7 +129,7 @@ impl Failure {
         Self { name, message: message.into(), source: Some(source.into()) }
     }
 
-    /// The message and all its causes in one line, for a report.
+    /// The message and all its causes in one line, for a report: [`LONGEST_MESSAGE`] bytes at most, the end cut off.
     #[must_use]
     pub fn full_message(&self) -> String {
         let mut text = self.message.clone();
@@ -133,6 +138,10 @@ impl Failure {
             text.push_str(": ");
             text.push_str(&error.to_string());
             cause = error.source();
+        }
+        if text.len() > LONGEST_MESSAGE {
+            text.truncate(text.floor_char_boundary(LONGEST_MESSAGE - CUT.len()));
+            text.push_str(CUT);
         }
         text
     }
@@ -147,5 +156,22 @@ impl fmt::Display for Failure {
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|error| error as &(dyn Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_tells_of_every_cause_and_is_cut_where_it_grows_too_long() {
+        let failure = |message: &str, cause: &str| {
+            Failure::because(FailureName::InvariantBroken, message, cause.to_owned()).full_message()
+        };
+        assert_eq!(failure("it broke", "why"), "it broke: why");
+        // Two bytes each: the cut must not fall inside one.
+        let long = failure("it broke", &"é".repeat(LONGEST_MESSAGE));
+        assert!(long.len() <= LONGEST_MESSAGE && long.len() > LONGEST_MESSAGE - 4, "{}", long.len());
+        assert!(long.starts_with("it broke: éé") && long.ends_with("é …"), "{}", &long[..20]);
     }
 }

@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
             };
             let Some(delay) = attempts.after(&failure.error, &*self.engine.random) else { break failure };
             self.observer.event(Event::Retrying { child, state, failure: &failure, delay });
-            tokio::time::sleep(delay).await;
+            self.engine.clock.sleep(delay).await;
             entry = Entry::First;
         };
         let Some(catcher) = catcher(work.catch(), &failure.error) else { return Err(failure) };
@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
         };
         let duration = Duration::from_secs(seconds);
         self.observer.event(Event::Waiting { child: place.child, state: place.state, duration });
-        tokio::time::sleep(duration).await;
+        self.engine.clock.sleep(duration).await;
         Ok((input, wait.next.name()))
     }
 

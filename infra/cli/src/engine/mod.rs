@@ -105,7 +105,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine. The clock gives the times that executions carry; waiting is tokio's. Randomness is for jitter.
+    /// An engine. The clock gives the times that executions carry, and is waited on; timeouts are tokio's. Randomness is for
+    /// jitter.
     #[must_use]
     pub fn new(
         machine: StateMachine,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod handling;
+mod payloads;
 mod runs;
 
 use penstock_cli::engine::StateMachine;
