@@ -1,15 +1,18 @@
+mod upload;
+
 use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::operation::head_object::HeadObjectError;
-use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
+use aws_sdk_s3::primitives::DateTime;
 use bytes::Bytes;
 use penstock_model::Timestamp;
 use penstock_model::port::{Boxed, Condition, ETag, ObjectError, ObjectMeta, Objects, Put};
 
+use self::upload::Upload;
 use crate::aws_error::AwsError;
 use crate::version;
 
@@ -17,6 +20,9 @@ use crate::version;
 const READS: u32 = 4;
 /// S3 answers 409 to a conditional write that meets another one under way; it asks to be tried again.
 const WRITES: u32 = 6;
+/// An object larger than this is written in parts of this size: an attempt at one has its own time, and is repeated alone. S3 takes
+/// 10,000 parts of 5 MiB to 5 GiB ("Amazon S3 multipart upload limits").
+const PART_BYTES: usize = 32 << 20;
 
 /// Objects in an S3 bucket. The caller needs `s3:ListBucket`: without it S3 answers 403 for what is missing.
 ///
@@ -25,6 +31,7 @@ const WRITES: u32 = 6;
 pub struct S3Objects {
     client: Client,
     bucket: String,
+    part_bytes: usize,
 }
 
 enum Body {
@@ -38,7 +45,13 @@ impl S3Objects {
     /// The objects of a bucket.
     #[must_use]
     pub fn new(client: Client, bucket: impl Into<String>) -> Self {
-        Self { client, bucket: bucket.into() }
+        Self { client, bucket: bucket.into(), part_bytes: PART_BYTES }
+    }
+
+    /// The same, with another size of the parts of large objects: at least 5 MiB on AWS.
+    #[must_use]
+    pub fn with_parts_of(self, part_bytes: usize) -> Self {
+        Self { part_bytes, ..self }
     }
 
     async fn read(
@@ -77,29 +90,24 @@ impl S3Objects {
     async fn write(&self, key: &str, body: Bytes, condition: &Condition) -> Result<Put, ObjectError> {
         let mut attempt = 1;
         loop {
-            let request = self
-                .client
-                .put_object()
-                .bucket(&self.bucket)
-                .key(key)
-                .body(ByteStream::new(SdkBody::from(body.clone())));
-            let request = match condition {
-                Condition::Always => request,
-                Condition::IfAbsent => request.if_none_match("*"),
-                Condition::IfMatch(etag) => request.if_match(quoted(etag)),
+            let upload = Upload { client: &self.client, bucket: &self.bucket, key, condition };
+            let written = if body.len() > self.part_bytes {
+                upload.in_parts(body.clone(), self.part_bytes).await
+            } else {
+                upload.whole(body.clone()).await
             };
-            let error = match request.send().await {
-                Ok(answer) => return Ok(Put::Written(unquoted(answer.e_tag()))),
-                Err(error) => error,
+            let refusal = match written {
+                Ok(etag) => return Ok(Put::Written(etag)),
+                Err(refusal) => refusal,
             };
-            match (status(&error), condition) {
+            match (refusal.status, condition) {
                 (Some(412), _) => return Ok(Put::Refused),
                 // There is nothing that could match.
-                (Some(404), Condition::IfMatch(_)) if error.code() == Some("NoSuchKey") => {
+                (Some(404), Condition::IfMatch(_)) if refusal.code.as_deref() == Some("NoSuchKey") => {
                     return Ok(Put::Refused);
                 }
                 (Some(409), Condition::IfAbsent | Condition::IfMatch(_)) if attempt < WRITES => {}
-                _ => return Err(unavailable(key, "written", AwsError::of(&error))),
+                _ => return Err(unavailable(key, "written", refusal.cause)),
             }
             pause(attempt).await;
             attempt += 1;

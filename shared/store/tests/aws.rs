@@ -141,6 +141,40 @@ async fn a_conflict_is_tried_again_and_a_failed_condition_is_not() {
 }
 
 #[tokio::test]
+async fn a_large_object_is_written_in_parts_and_only_the_last_request_has_its_condition() {
+    let begun = || {
+        let id = "<InitiateMultipartUploadResult><UploadId>an-id</UploadId></InitiateMultipartUploadResult>";
+        respond(200, &[], id)
+    };
+    let part = || respond(200, &[("etag", "\"part\"")], "");
+    let completed = || {
+        let etag = "<CompleteMultipartUploadResult><ETag>\"v2-3\"</ETag></CompleteMultipartUploadResult>";
+        respond(200, &[], etag)
+    };
+    let conflict = || says(409, "ConditionalRequestConflict");
+    let swap = Condition::IfMatch(ETag("v1".to_owned()));
+    let answers = [begun(), part(), part(), part(), conflict(), begun(), part(), part(), part(), completed()];
+    let (aws, objects) = s3(answers).await;
+    let objects = objects.with_parts_of(4);
+    let put = objects.put("a", "0123456789".into(), swap.clone()).await.unwrap();
+    assert_eq!(put, Put::Written(ETag("v2-3".to_owned())));
+    assert_eq!(aws.asked(), 10, "a conflict begins anew");
+    for request in 0..10 {
+        let condition = aws.header(request, "if-match");
+        assert_eq!(condition.as_deref(), [4, 9].contains(&request).then_some("\"v1\""), "{request}");
+    }
+
+    let (aws, objects) = s3([begun(), part(), part(), says(412, "PreconditionFailed")]).await;
+    let put = objects.with_parts_of(4).put("a", "01234567".into(), Condition::IfAbsent).await;
+    assert_eq!((put.unwrap(), aws.asked()), (Put::Refused, 4));
+    assert_eq!(aws.header(3, "if-none-match").unwrap(), "*");
+
+    let (aws, objects) = s3([part()]).await;
+    let whole = objects.with_parts_of(4).put("a", "0123".into(), swap).await.unwrap();
+    assert_eq!((whole, aws.asked()), (Put::Written(ETag("part".to_owned())), 1));
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_is_read_again() {
     let broken = || {
         let parts = ["half of ", ""]

@@ -1,7 +1,12 @@
 //! What every object store has to do, asked of each: memory, a folder, and, with the feature `s3-conformance`, the S3
-//! bucket that `PENSTOCK_TEST_S3` names.
+//! bucket that `PENSTOCK_TEST_S3` names, as it is and when it is busy.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends where it fails")]
+
+#[cfg(feature = "s3-conformance")]
+mod proxy;
+#[cfg(feature = "s3-conformance")]
+mod trouble;
 
 use std::sync::Arc;
 
@@ -29,11 +34,13 @@ impl Store {
 
     #[cfg(feature = "s3-conformance")]
     async fn s3() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "a test's settings")]
-        let bucket = std::env::var("PENSTOCK_TEST_S3").unwrap();
-        let client = penstock_store::clients().await.s3;
+        let (client, bucket) = s3_client().await;
+        Self::of(Arc::new(penstock_store::S3Objects::new(client, bucket).with_parts_of(5 << 20)))
+    }
+
+    #[cfg(feature = "s3-conformance")]
+    fn of(objects: Arc<dyn Objects>) -> Self {
         let prefix = format!("conformance/{:016x}/", rand::random::<u64>());
-        let objects = Arc::new(penstock_store::S3Objects::new(client, bucket));
         Self { openings: vec![objects], prefix, _folder: None }
     }
 
@@ -46,12 +53,22 @@ impl Store {
     }
 }
 
+/// A client as the functions have it, and the bucket.
+#[cfg(feature = "s3-conformance")]
+async fn s3_client() -> (aws_sdk_s3::Client, String) {
+    #[expect(clippy::disallowed_methods, reason = "a test's settings")]
+    let bucket = std::env::var("PENSTOCK_TEST_S3").unwrap();
+    (penstock_store::clients().await.s3, bucket)
+}
+
 macro_rules! conformance {
     ($($name:ident,)*) => {
         mod memory { $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)] async fn $name() { super::$name(super::Store::memory()).await; })* }
         mod folder { $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)] async fn $name() { super::$name(super::Store::folder()).await; })* }
         #[cfg(feature = "s3-conformance")]
         mod s3 { $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)] async fn $name() { super::$name(super::Store::s3().await).await; })* }
+        #[cfg(feature = "s3-conformance")]
+        mod busy_s3 { $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)] async fn $name() { super::$name(super::Store::busy_s3().await).await; })* }
     };
 }
 
@@ -65,6 +82,7 @@ conformance! {
     lists_by_prefix_in_order,
     lists_more_than_one_page,
     keeps_keys_inside,
+    writes_a_large_object_whole_and_under_its_condition,
 }
 
 async fn put(objects: &dyn Objects, key: &str, body: &str) -> ETag {
@@ -252,4 +270,25 @@ async fn keeps_keys_inside(store: Store) {
         assert!(objects.get(key).await.is_err(), "{key:?}");
         assert!(objects.delete(key).await.is_err(), "{key:?}");
     }
+}
+
+async fn writes_a_large_object_whole_and_under_its_condition(store: Store) {
+    let (objects, key) = (store.opening(0), store.key("large"));
+    // Three parts, the last of them smaller.
+    let bytes =
+        |seed: u32| -> Bytes { (0..(11 << 20)).map(|n: u32| (n.wrapping_mul(seed) % 251) as u8).collect() };
+    let (first, second) = (bytes(7), bytes(11));
+    let Put::Written(etag) = objects.put(&key, first.clone(), Condition::IfAbsent).await.unwrap() else {
+        unreachable!("nobody else writes")
+    };
+    assert_eq!(objects.put(&key, second.clone(), Condition::IfAbsent).await.unwrap(), Put::Refused);
+    assert_eq!(objects.get(&key).await.unwrap(), Some((first.clone(), etag.clone())));
+    assert_eq!(objects.head(&key).await.unwrap().unwrap().size, first.len() as u64);
+    let range = (5 << 20) - 3..(5 << 20) + 3;
+    let read = objects.get_range(&key, range.clone(), Some(&etag)).await.unwrap();
+    assert_eq!(read, first[(5 << 20) - 3..(5 << 20) + 3], "across two parts");
+    let swap = |etag| objects.put(&key, second.clone(), Condition::IfMatch(etag));
+    assert!(matches!(swap(etag.clone()).await.unwrap(), Put::Written(_)));
+    assert_eq!(swap(etag).await.unwrap(), Put::Refused);
+    assert_eq!(objects.get(&key).await.unwrap().unwrap().0, second);
 }
