@@ -4,12 +4,15 @@
 #   infra/test.sh [lint|unit|all]
 #   infra/test.sh simulate [--seeds N | --seed N]
 #   infra/test.sh rules [--seeds N] [PATTERN]
-#   infra/test.sh aws
+#   infra/test.sh aws [quick]
+#   infra/test.sh advisories
 #
 # lint: format, lints, dependencies, template, state machine. unit: every test. all (the default): both.
 # simulate: stories made up from seeds, 20,000 unless told; --seed tells one of them again. rules: takes each rule of the
 # delivery protocol out of a copy of the code, and shows which stories miss it. aws: builds the bundle, deploys it to an
-# emulator on loopback and tells both engines the same scenarios (some 20 minutes the first time, mostly building).
+# emulator on loopback and tells both engines the same scenarios (some 20 minutes the first time, mostly building); with
+# quick, the functions are built as tests are, without cargo-lambda and zig. advisories: whether a known weakness or a
+# withdrawn version is among the dependencies; downloads RustSec's database.
 # Needs Rust with rustfmt and clippy, Python 3.9 or later, node, and PostgreSQL's server programs. Tools are kept under
 # ~/.cache/penstock (or XDG_CACHE_HOME), as is what cargo builds unless CARGO_TARGET_DIR says otherwise: another clone
 # then finds most of it done.
@@ -104,7 +107,7 @@ lint() {
   echo "no findings"
 
   step "dependencies: licences, bans, sources"
-  # Not advisories: their database is no package of a registry, and CI reaches nothing else.
+  # Not advisories: their database is no package of a registry, and CI reaches nothing else. `infra/test.sh advisories`.
   local deny
   deny=$(made_once "cargo-deny-$deny_version" make_deny)
   "$deny/bin/cargo-deny" --locked check bans licenses sources
@@ -116,11 +119,23 @@ lint() {
   "$python/bin/cfn-lint" --regions us-east-1 -- "$work/template.json"
   echo "no findings"
 
+  step "policies"
+  "$python/bin/python" -B infra/lint/policies.py "$work/template.json"
+  echo "no findings"
+
   step "state machine"
   command -v npm >/dev/null || fail "npm is missing; install node"
   local node
   node=$(made_once "node-$(digest infra/lint/package-lock.json)" make_node)
-  "$node/node_modules/.bin/asl-validator" --json-path infra/sync.asl.json
+  "$python/bin/python" -B infra/lint/state_machine.py "$node"
+  echo "no findings"
+}
+
+advisories() {
+  step "dependencies: advisories"
+  local deny
+  deny=$(made_once "cargo-deny-$deny_version" make_deny)
+  "$deny/bin/cargo-deny" --locked check advisories
 }
 
 unit() {
@@ -167,32 +182,44 @@ rules() {
 }
 
 aws() {
-  step "build"
   local built=.aws-sam/build emulator tools
-  infra/aws/build.sh x86_64
-
-  step "PostgreSQL and emulator of our own"
-  postgres=$work/postgres
-  PENSTOCK_TEST_POSTGRES=$(infra/postgres.sh start "$postgres")
-  emulator_files=$work/emulator
-  AWS_ENDPOINT_URL=$(infra/aws/emulator.sh start "$emulator_files")
-  export PENSTOCK_TEST_POSTGRES AWS_ENDPOINT_URL
-  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1 AWS_REGION=us-east-1
-
-  step "deploy"
+  step "build"
   tools=$(infra/aws/tools.sh build)
   emulator=$(infra/aws/tools.sh emulator)
+  case ${1:-} in
+    "") infra/aws/build.sh x86_64 ;;
+    quick)
+      built=$work/built
+      cargo build --workspace --bins --locked
+      "$tools/bin/python" -B infra/aws/lay_out.py "$CARGO_TARGET_DIR/debug" "$built"
+      ;;
+    *) fail "usage: infra/test.sh aws [quick]" ;;
+  esac
+
+  if [ -z "${PENSTOCK_TEST_POSTGRES:-}" ]; then
+    step "PostgreSQL of our own"
+    postgres=$work/postgres
+    PENSTOCK_TEST_POSTGRES=$(infra/postgres.sh start "$postgres")
+    export PENSTOCK_TEST_POSTGRES
+    echo "started"
+  fi
+
+  step "emulator of our own"
+  emulator_files=$work/emulator
+  AWS_ENDPOINT_URL=$(infra/aws/emulator.sh start "$emulator_files")
+  export AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
+  export AWS_DEFAULT_REGION=us-east-1 AWS_REGION=us-east-1
+  echo "started"
+
+  step "deploy"
   SAM_CLI_TELEMETRY=0 "$emulator/bin/python" -B infra/aws/deploy.py "$tools/bin/sam" "$built/template.yaml" >"$work/stack"
   # shellcheck source=/dev/null
   . "$work/stack"
+  echo "deployed"
 
-  step "two engines"
-  PENSTOCK_TEST_EMULATOR_PID=$(cat "$emulator_files/pid") \
-    cargo test --workspace --locked --features penstock-cli/deployed --test two_engines
-
-  step "S3 store"
-  PENSTOCK_TEST_S3=$PENSTOCK_TEST_UNLOAD_BUCKET \
-    cargo test --workspace --locked --features penstock-store/s3-conformance --test conformance s3::
+  step "two engines, and the S3 store"
+  PENSTOCK_TEST_S3=$PENSTOCK_TEST_UNLOAD_BUCKET cargo test --workspace --locked --no-fail-fast \
+    --features penstock-cli/deployed,penstock-store/s3-conformance --test two_engines --test conformance
 }
 
 case ${1:-all} in
@@ -203,7 +230,7 @@ case ${1:-all} in
     lint
     unit
     ;;
-  simulate | rules | aws) "$@" ;;
-  *) fail "usage: infra/test.sh [lint|unit|all|simulate|rules|aws]" ;;
+  simulate | rules | aws | advisories) "$@" ;;
+  *) fail "usage: infra/test.sh [lint|unit|all|simulate|rules|aws|advisories]" ;;
 esac
 step "all passed"

@@ -22,3 +22,5 @@ tools=$("$here/tools.sh" build)
 export PATH=$tools/bin:$PATH SAM_CLI_TELEMETRY=0
 sam build "$@" --beta-features --parameter-overrides "ParameterKey=Architecture,ParameterValue=$architecture"
 "$tools/bin/python" -B "$here/measure.py" .aws-sam/build
+printf '\nTo deploy: %s/bin/sam deploy --guided --capabilities CAPABILITY_IAM --parameter-overrides Architecture=%s\n' \
+  "$tools" "$architecture"

@@ -2,6 +2,7 @@
 
 use tracing::Level;
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -16,7 +17,15 @@ const TOLD_ALREADY: &str = "lambda_runtime::layers::panic";
 /// below that, clients log bodies.
 pub fn start() {
     let directives = Settings::from_environment().optional(LEVEL);
-    let chosen = EnvFilter::builder().parse_lossy(directives.as_deref().unwrap_or("info"));
+    start_into(std::io::stdout, directives.as_deref().unwrap_or("info"));
+}
+
+/// Starts logging into another place than standard output, by these directives: for a test that reads what is logged.
+pub fn start_into<W>(writer: W, directives: &str)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let chosen = EnvFilter::builder().parse_lossy(directives);
     let fit_to_log = filter_fn(|metadata| {
         let ours = metadata.target().starts_with("penstock");
         (ours || *metadata.level() <= Level::WARN) && metadata.target() != TOLD_ALREADY
@@ -27,6 +36,7 @@ pub fn start() {
         .with_current_span(true)
         .with_span_list(false)
         .with_ansi(false)
+        .with_writer(writer)
         .with_filter(chosen.and(fit_to_log));
     // A process that has a subscriber already (a test) keeps it.
     drop(tracing_subscriber::registry().with(lines).try_init());

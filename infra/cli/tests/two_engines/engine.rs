@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use penstock_cli::definitions::check;
 use penstock_cli::local::publish;
+use penstock_model::Timestamp;
 use penstock_model::contract::StartRequest;
 use penstock_model::layout::RunKeys;
 use penstock_model::port::{Boxed, Condition, Objects, OpenObjects};
@@ -14,6 +15,7 @@ use penstock_store::json::get_json;
 use serde_json::Value;
 
 use crate::harness::{Customer, write_customers};
+use crate::said::Used;
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -35,10 +37,27 @@ impl Ended {
     }
 }
 
+/// What an engine has said while it ran a scenario.
+pub(crate) struct Said {
+    /// The functions' logs.
+    pub(crate) logs: String,
+    /// What the state machine has carried: every input, output, error and cause.
+    pub(crate) payloads: String,
+}
+
 /// Runs the bundle. What is named in it (syncs, secrets, unloads) is the scenario's own: scenarios share a stack.
 pub(crate) trait Engine: Sync {
     /// What the names of this scenario's syncs, connections and secrets begin with.
     fn name(&self) -> &str;
+
+    /// The time, as the engine has it.
+    fn now(&self) -> Timestamp;
+
+    /// What the scenario has used, and nobody may say.
+    fn used(&self) -> &Used;
+
+    /// What the engine has said so far, of this scenario and perhaps of others.
+    fn said(&self) -> Boxed<'_, Said>;
 
     /// Definitions, state and runs.
     fn state(&self) -> Arc<dyn Objects>;
@@ -66,6 +85,10 @@ pub(crate) trait Engine: Sync {
 
     /// Tells of an object that was written into the unloads' bucket, once more than the platform does.
     fn tell_of_object<'a>(&'a self, key: &'a str) -> Boxed<'a, ()>;
+
+    /// Kills the workers that push to this port of this machine, as a machine does that runs out of memory. How many there
+    /// were.
+    fn kill_pushes(&self, port: u16) -> u32;
 }
 
 /// The scenario's sync with its files, checked and published.
@@ -89,6 +112,9 @@ pub(crate) async fn publish_sync(engine: &dyn Engine, files: &[(&str, String)]) 
 
 /// Leaves an unload, complete by its marker, which is written last. Gives the marker's key.
 pub(crate) async fn unload(engine: &dyn Engine, day: &str, rows: &[Customer]) -> String {
+    for row in rows {
+        engine.used().row(row);
+    }
     let (root, prefix) = engine.unloads();
     let objects = engine.opener().open(&root).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -103,6 +129,12 @@ pub(crate) async fn unload(engine: &dyn Engine, day: &str, rows: &[Customer]) ->
 async fn put(objects: &dyn Objects, key: &str, file: &Path) {
     let body = Bytes::from(std::fs::read(file).unwrap());
     objects.put(key, body, Condition::Always).await.unwrap();
+}
+
+/// Sets the scenario's own secret.
+pub(crate) async fn put_own_secret(engine: &dyn Engine, value: &str) {
+    engine.used().text(value);
+    engine.put_secret(engine.name(), value).await;
 }
 
 /// A run's report.

@@ -1,25 +1,75 @@
 //! The laptop's engine: objects in a folder, functions in this process.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
-use penstock_cli::engine::{Event, Observer, Progress};
-use penstock_cli::local::{self, LocalExecutions, Platform, Start};
+use penstock_cli::engine::{self, Event, Observer, Progress, StateMachine, Status, TaskError, Tasks};
+use penstock_cli::local::{Functions, Platform};
 use penstock_destinations::{Parts, ReqwestTransport};
 use penstock_lambda_kit::clock::SystemClock;
 use penstock_lambda_kit::random::SystemRandom;
-use penstock_lambda_kit::{Invocation, invoke_in_process};
+use penstock_lambda_kit::{Invocation, invoke_in_process, logging};
+use penstock_model::Timestamp;
 use penstock_model::contract::StartRequest;
 use penstock_model::definition::SecretRef;
 use penstock_model::port::{
-    Boxed, Clock, Execution, Executions, ExecutionsUnavailable, Freshness, ObjectError, Objects, OpenObjects,
-    Secret, SecretError, Secrets,
+    Boxed, Clock, Execution, ExecutionStatus, Executions, ExecutionsUnavailable, Freshness, ObjectError,
+    Objects, OpenObjects, Secret, SecretError, Secrets,
 };
 use penstock_store::FolderObjects;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
-use crate::engine::{Ended, Engine};
+use crate::engine::{Ended, Engine, Said, report};
+use crate::said::Used;
+
+const STATE_MACHINE: &str = include_str!("../../../sync.asl.json");
+
+/// A clock that runs faster than the machine's, so that what waits does not wait long.
+#[derive(Debug)]
+struct Hasty {
+    clock: SystemClock,
+    began: Timestamp,
+    times: u32,
+}
+
+impl Clock for Hasty {
+    fn now(&self) -> Timestamp {
+        self.began.plus(self.began.until(self.clock.now()) * self.times)
+    }
+
+    fn sleep(&self, duration: Duration) -> Boxed<'_, ()> {
+        self.clock.sleep(duration / self.times)
+    }
+}
+
+/// What the functions of every scenario in this process log, by the filter and in the form that they have on AWS.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn log() -> &'static Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let log = Log::default();
+        let writer = log.clone();
+        logging::start_into(move || writer.clone(), "debug");
+        log
+    })
+}
 
 /// The secrets of a scenario, which may change at any moment.
 #[derive(Debug, Default)]
@@ -46,24 +96,34 @@ impl Secrets for Held {
     }
 }
 
-/// Takes what route starts, as Step Functions does: each name once.
+/// Step Functions as the functions see it: starts each name once, and knows who runs.
 #[derive(Debug, Default)]
-struct Inbox {
-    names: Mutex<Vec<String>>,
-    waiting: Mutex<VecDeque<StartRequest>>,
+struct Machine {
+    names: Mutex<HashSet<String>>,
+    waiting: Mutex<VecDeque<(String, StartRequest)>>,
+    ended: Mutex<HashSet<String>>,
 }
 
-impl Executions for Inbox {
-    fn describe<'a>(&'a self, _: &'a str) -> Boxed<'a, Result<Option<Execution>, ExecutionsUnavailable>> {
-        Box::pin(std::future::ready(Ok(None)))
+impl Executions for Machine {
+    fn describe<'a>(
+        &'a self,
+        execution: &'a str,
+    ) -> Boxed<'a, Result<Option<Execution>, ExecutionsUnavailable>> {
+        let status = if self.ended.lock().unwrap().contains(execution) {
+            ExecutionStatus::Ended
+        } else {
+            ExecutionStatus::Running
+        };
+        let known = self.names.lock().unwrap().contains(execution);
+        let found = known.then_some(Execution { status, redriven_at: None });
+        Box::pin(std::future::ready(Ok(found)))
     }
 
     fn start<'a>(&'a self, name: &'a str, input: String) -> Boxed<'a, Result<bool, ExecutionsUnavailable>> {
-        let mut names = self.names.lock().unwrap();
-        let is_new = !names.iter().any(|known| known == name);
+        let is_new = self.names.lock().unwrap().insert(name.to_owned());
         if is_new {
-            names.push(name.to_owned());
-            self.waiting.lock().unwrap().push_back(serde_json::from_str(&input).unwrap());
+            let request = serde_json::from_str(&input).unwrap();
+            self.waiting.lock().unwrap().push_back((name.to_owned(), request));
         }
         Box::pin(std::future::ready(Ok(is_new)))
     }
@@ -80,12 +140,59 @@ impl OpenObjects for Buckets {
     }
 }
 
-/// Watches nothing.
-struct Silent;
+/// Functions whose pushes can be killed.
+struct Mortal {
+    functions: Arc<Functions>,
+    pushing: Arc<AtomicU32>,
+    kill: Arc<Notify>,
+}
 
-impl Observer for Silent {
-    fn event(&self, _: Event<'_>) {}
-    fn progress(&self, _: &Progress) {}
+impl Tasks for Mortal {
+    fn invoke<'a>(&'a self, function: &'a str, payload: Value) -> Boxed<'a, Result<Value, TaskError>> {
+        let answer = self.functions.invoke(function, payload);
+        if function != "PushFunction" {
+            return answer;
+        }
+        Box::pin(async move {
+            let killed = self.kill.notified();
+            self.pushing.fetch_add(1, Ordering::SeqCst);
+            let answer = tokio::select! {
+                answer = answer => answer,
+                () = killed => Err(TaskError {
+                    name: "Runtime.ExitError".to_owned(),
+                    cause: "the process was killed".to_owned(),
+                }),
+            };
+            self.pushing.fetch_sub(1, Ordering::SeqCst);
+            answer
+        })
+    }
+}
+
+/// Keeps what the state machine carries.
+#[derive(Debug, Default)]
+struct Payloads(Mutex<String>);
+
+impl Payloads {
+    fn keep(&self, text: &str) {
+        let mut all = self.0.lock().unwrap();
+        all.push_str(text);
+        all.push('\n');
+    }
+}
+
+impl Observer for Payloads {
+    fn event(&self, event: Event<'_>) {
+        self.keep(&format!("{event:?}"));
+    }
+
+    fn progress(&self, progress: &Progress) {
+        // `exited` grows with each state; its newest is the only one not kept yet.
+        self.keep(&format!("{:?} {:?} {:?}", progress.exited.last(), progress.position, progress.status));
+        for child in progress.map.iter().flat_map(|map| map.children.values()) {
+            self.keep(&format!("{child:?}"));
+        }
+    }
 }
 
 /// A laptop with a state folder of its own.
@@ -93,49 +200,92 @@ pub(crate) struct Laptop {
     name: String,
     folder: tempfile::TempDir,
     state: Arc<FolderObjects>,
+    clock: Arc<Hasty>,
     secrets: Arc<Held>,
-    inbox: Arc<Inbox>,
+    machine: Arc<Machine>,
+    payloads: Payloads,
+    pushing: Arc<AtomicU32>,
+    kill: Arc<Notify>,
+    used: Used,
 }
 
 impl Laptop {
-    pub(crate) fn new(scenario: &str) -> Self {
+    /// A laptop whose clock runs this many times as fast as the machine's.
+    pub(crate) fn new(scenario: &str, times: u32) -> Self {
+        log();
         let folder = tempfile::tempdir().unwrap();
         let state = Arc::new(FolderObjects::new(folder.path().join("state")));
+        let clock = SystemClock::new();
         Self {
             name: scenario.replace('_', "-"),
             folder,
             state,
+            clock: Arc::new(Hasty { began: clock.now(), clock, times }),
             secrets: Arc::default(),
-            inbox: Arc::default(),
+            machine: Arc::default(),
+            payloads: Payloads::default(),
+            pushing: Arc::default(),
+            kill: Arc::default(),
+            used: Used::default(),
         }
     }
 
-    async fn run_here(&self, request: StartRequest) -> Ended {
-        let state = self.folder.path().join("state");
-        let executions = LocalExecutions::new(&state);
+    fn engine(&self) -> engine::Engine {
         let parts = Parts {
-            clock: Arc::new(SystemClock::new()),
+            clock: self.clock.clone(),
             random: Arc::new(SystemRandom),
             secrets: self.secrets.clone(),
             transport: Arc::new(ReqwestTransport::new().unwrap()),
         };
-        let platform = Platform {
+        let functions = Arc::new(Functions::new(&Platform {
             state: self.state.clone(),
             unloads: self.opener(),
-            executions: Arc::new(executions.clone()),
+            executions: self.machine.clone(),
             parts,
             sizes: penstock_plan::Sizes::default(),
+        }));
+        let mortal = Arc::new(Mortal {
+            functions: functions.clone(),
+            pushing: self.pushing.clone(),
+            kill: self.kill.clone(),
+        });
+        let machine = StateMachine::parse(STATE_MACHINE).unwrap();
+        engine::Engine::new(machine, mortal, functions, self.clock.clone(), Arc::new(SystemRandom))
+    }
+
+    async fn run_as(&self, name: String, request: StartRequest) -> Ended {
+        let input = serde_json::to_value(&request).unwrap();
+        self.machine.names.lock().unwrap().insert(name.clone());
+        let start = engine::Start { id: name.clone(), name: name.clone(), input };
+        let progress = self.engine().start(start, &self.payloads).await;
+        self.machine.ended.lock().unwrap().insert(name.clone());
+        let failure = match &progress.status {
+            Status::Succeeded { .. } => None,
+            Status::Failed(failure) => Some(progress.root_failure().unwrap_or(failure).error.clone()),
+            other @ (Status::Running | Status::TimedOut) => panic!("{name} is {other:?}"),
         };
-        let StartRequest { sync, environment, options, trigger: _ } = request;
-        let finished = local::run(&platform, &executions, Start { sync, environment, options }, &Silent);
-        let local::Finished { result, report } = finished.await.unwrap();
-        Ended { run: result.run_id, failure: result.failure.map(|failure| failure.name), report }
+        let report = report(self.state.as_ref(), &request.sync, &name).await;
+        Ended { run: name, failure, report }
     }
 }
 
 impl Engine for Laptop {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn used(&self) -> &Used {
+        &self.used
+    }
+
+    fn said(&self) -> Boxed<'_, Said> {
+        let logs = String::from_utf8(log().0.lock().unwrap().clone()).unwrap();
+        let payloads = self.payloads.0.lock().unwrap().clone();
+        Box::pin(std::future::ready(Said { logs, payloads }))
     }
 
     fn state(&self) -> Arc<dyn Objects> {
@@ -156,17 +306,21 @@ impl Engine for Laptop {
     }
 
     fn run<'a>(&'a self, request: StartRequest) -> Boxed<'a, Ended> {
-        Box::pin(self.run_here(request))
+        let name = format!("run-{}", self.machine.names.lock().unwrap().len());
+        Box::pin(self.run_as(name, request))
     }
 
     fn route(&self, event: Value) -> Boxed<'_, Result<Value, String>> {
         Box::pin(async move {
             let context =
-                penstock_route::Context { state: self.state.clone(), executions: self.inbox.clone() };
-            let deadline = SystemClock::new().now().plus(std::time::Duration::from_secs(60));
+                penstock_route::Context { state: self.state.clone(), executions: self.machine.clone() };
+            let deadline = self.clock.now().plus(Duration::from_secs(60));
             let invocation = Invocation { request_id: "routed".to_owned(), deadline };
             let answer = invoke_in_process(event, &invocation, &context, penstock_route::handle).await;
-            answer.map_err(|error| error.name)
+            answer.map_err(|error| {
+                self.payloads.keep(&error.cause);
+                error.name
+            })
         })
     }
 
@@ -174,10 +328,12 @@ impl Engine for Laptop {
         Box::pin(async move {
             let mut ended = Vec::new();
             loop {
-                let request = self.inbox.waiting.lock().unwrap().pop_front();
-                match request {
-                    Some(request) if request.sync == sync => ended.push(self.run_here(request).await),
-                    Some(request) => panic!("{} was started, too", request.sync),
+                let next = self.machine.waiting.lock().unwrap().pop_front();
+                match next {
+                    Some((name, request)) if request.sync == sync => {
+                        ended.push(self.run_as(name, request).await);
+                    }
+                    Some((_, request)) => panic!("{} was started, too", request.sync),
                     None => return ended,
                 }
             }
@@ -198,5 +354,11 @@ impl Engine for Laptop {
             self.route(event.clone()).await.unwrap();
             self.route(event).await.unwrap();
         })
+    }
+
+    fn kill_pushes(&self, _: u16) -> u32 {
+        let pushing = self.pushing.load(Ordering::SeqCst);
+        self.kill.notify_waiters();
+        pushing
     }
 }

@@ -6,8 +6,19 @@ use penstock_model::connector::HttpConnector;
 use penstock_twins::{Auth, ConnectorTwin, Ended as RequestEnded, RunningTwin, Script, Twin as _};
 use serde_json::{Value, json};
 
-use crate::engine::{Engine, publish_sync, request, unload};
-use crate::harness::{Customer, Table, customers, sorted};
+use crate::engine::{Engine, publish_sync, put_own_secret, request, unload};
+use crate::harness::{Customer, Table, sorted};
+
+/// Of sixteen digits, so that no counter or time in a log looks like one.
+pub(crate) const FIRST_ID: i64 = 4_815_162_300_000_000;
+/// The token that the API takes at first, and the one that it takes later.
+pub(crate) const TOKEN: &str = "sk-first-7f3a90c1e2b4";
+const LATER_TOKEN: &str = "sk-later-5d81b6f7a093";
+
+/// Customers by their numbers, each cell of which stands nowhere else.
+pub(crate) fn customers(numbers: std::ops::Range<i64>) -> Vec<Customer> {
+    crate::harness::customers(FIRST_ID + numbers.start..FIRST_ID + numbers.end)
+}
 
 /// S3's event of a new object.
 pub(crate) fn object_created(root: &str, key: &str, etag: &str) -> Value {
@@ -79,8 +90,8 @@ fn unload_definition(engine: &dyn Engine) -> String {
 }
 
 pub(crate) async fn fifty_thousand_rows_reach_an_http_api(engine: &dyn Engine) {
-    let twin = members("token-1", json!([])).await;
-    engine.put_secret(engine.name(), "token-1").await;
+    let twin = members(TOKEN, json!([])).await;
+    put_own_secret(engine, TOKEN).await;
     unload(engine, "2026-01-01", &customers(0..50_000)).await;
     let sync = members_sync(engine, &twin, "").await;
     let first = engine.run(request(&sync)).await;
@@ -90,7 +101,7 @@ pub(crate) async fn fifty_thousand_rows_reach_an_http_api(engine: &dyn Engine) {
     assert_eq!(engine.run(request(&sync)).await.counts(), "");
 
     let mut next = customers(0..50_010);
-    next[7] = next[7].clone().named("changed");
+    next[7] = next[7].clone().named("Renamed in the meantime");
     unload(engine, "2026-01-02", &next).await;
     let second = engine.run(request(&sync)).await;
     assert_eq!(second.counts(), "read 50010, added 10, changed 1, unchanged 49999, accepted 11");
@@ -118,7 +129,7 @@ pub(crate) async fn fifty_thousand_rows_reach_a_table(engine: &dyn Engine) {
     assert_eq!(first.counts(), "read 50000, added 50000, accepted 50000");
     assert!(table.rows().await == rows, "the table differs from the unload");
 
-    let next: Vec<Customer> = customers(100..50_000).into_iter().chain([Customer::new(60_000)]).collect();
+    let next: Vec<Customer> = customers(100..50_000).into_iter().chain(customers(60_000..60_001)).collect();
     unload(engine, "2026-01-02", &next).await;
     let second = engine.run(request(name)).await;
     assert_eq!(second.counts(), "read 49901, added 1, removed 100, unchanged 49900, accepted 101");
@@ -130,29 +141,30 @@ pub(crate) async fn a_throttled_run_waits_and_goes_on(engine: &dyn Engine) {
     let throttled = json!([
         { "when": { "nth": 2 }, "what": { "status": { "code": 429, "retry_after": { "seconds": 31 } } } }
     ]);
-    let twin = members("token-1", throttled).await;
-    engine.put_secret(engine.name(), "token-1").await;
+    let twin = members(TOKEN, throttled).await;
+    put_own_secret(engine, TOKEN).await;
     unload(engine, "2026-01-01", &customers(0..2_000)).await;
     let sync = members_sync(engine, &twin, "").await;
-    let began = std::time::Instant::now();
+    let began = engine.now();
     let ended = engine.run(request(&sync)).await;
     assert_eq!(ended.counts(), "read 2000, added 2000, accepted 2000");
     assert_eq!(ended.report.unwrap().api.throttled, 1);
-    assert!(began.elapsed() >= Duration::from_secs(30), "it waited {:?} only", began.elapsed());
+    let waited = began.until(engine.now());
+    assert!(waited >= Duration::from_secs(31), "it waited {waited:?} only");
     assert_eq!(twin.twin.count("members"), 2_000);
     assert_eq!(twin.twin.journal().requests_ended(RequestEnded::Answered(429)), 1);
 }
 
 pub(crate) async fn a_failed_run_is_carried_on_by_the_next(engine: &dyn Engine) {
-    let twin = members("token-2", json!([])).await;
-    engine.put_secret(engine.name(), "token-1").await;
+    let twin = members(LATER_TOKEN, json!([])).await;
+    put_own_secret(engine, TOKEN).await;
     unload(engine, "2026-01-01", &customers(0..1_000)).await;
     let sync = members_sync(engine, &twin, "").await;
     let failed = engine.run(request(&sync)).await;
     assert_eq!(failed.failure.as_deref(), Some("DestinationUnauthorized"), "{failed:?}");
     assert_eq!(twin.twin.count("members"), 0);
 
-    engine.put_secret(engine.name(), "token-2").await;
+    put_own_secret(engine, LATER_TOKEN).await;
     // What the refused attempt has left open counts as changed.
     let ended = engine.run(request(&sync)).await;
     assert_eq!(ended.counts(), "read 1000, changed 1000, accepted 1000");
@@ -162,17 +174,16 @@ pub(crate) async fn a_failed_run_is_carried_on_by_the_next(engine: &dyn Engine) 
 }
 
 pub(crate) async fn a_secret_that_rotates_in_mid_run_is_fetched_anew(engine: &dyn Engine) {
-    let twin =
-        members("token-1", json!([{ "when": { "nth": 3 }, "what": { "slow": { "ms": 3000 } } }])).await;
-    engine.put_secret(engine.name(), "token-1").await;
+    let twin = members(TOKEN, json!([{ "when": { "nth": 3 }, "what": { "slow": { "ms": 3000 } } }])).await;
+    put_own_secret(engine, TOKEN).await;
     unload(engine, "2026-01-01", &customers(0..5_000)).await;
     let sync = members_sync(engine, &twin, "").await;
     let rotate = async {
         while twin.twin.journal().requests() < 3 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        engine.put_secret(engine.name(), "token-2").await;
-        twin.twin.replace_auth(Auth::Bearer("token-2".to_owned()));
+        put_own_secret(engine, LATER_TOKEN).await;
+        twin.twin.replace_auth(Auth::Bearer(LATER_TOKEN.to_owned()));
     };
     let (ended, ()) = tokio::join!(engine.run(request(&sync)), rotate);
     assert_eq!(ended.counts(), "read 5000, added 5000, accepted 5000");
@@ -180,9 +191,71 @@ pub(crate) async fn a_secret_that_rotates_in_mid_run_is_fetched_anew(engine: &dy
     assert!(twin.twin.journal().requests_ended(RequestEnded::Answered(401)) >= 1);
 }
 
+pub(crate) async fn a_chunk_that_kills_its_workers_becomes_dead_letters(engine: &dyn Engine) {
+    // Each request lasts long enough for its worker to be killed over it.
+    let twin = members(TOKEN, json!([{ "what": { "slow": { "ms": 60_000 } } }])).await;
+    put_own_secret(engine, TOKEN).await;
+    unload(engine, "2026-01-01", &customers(0..40)).await;
+    let sync = members_sync(engine, &twin, "").await;
+    let (mut seen, mut killed) = (0, 0);
+    let run = engine.run(request(&sync));
+    tokio::pin!(run);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut run => break ended,
+            () = tokio::time::sleep(Duration::from_millis(100)) => {
+                let requests = twin.twin.journal().requests();
+                if requests > seen {
+                    seen = requests;
+                    killed += engine.kill_pushes(twin.addr().port());
+                }
+            }
+        }
+    };
+    assert_eq!(killed, 3, "{ended:?}");
+    assert_eq!(ended.counts(), "read 40, added 40, rejected 40");
+    let rejections = ended.report.unwrap().rejections;
+    assert_eq!(rejections.iter().map(|rejection| rejection.rows).sum::<u64>(), 40, "{rejections:?}");
+}
+
+pub(crate) async fn rows_refused_with_their_values_become_dead_letters(engine: &dyn Engine) {
+    let (name, table) = (engine.name(), Table::customers().await);
+    // PostgreSQL quotes a row that breaks a constraint, and a trigger may say anything.
+    table
+        .execute(
+            "alter table $table add constraint modest check (balance < 4863313923000050.00);
+             create function pick_$table() returns trigger language plpgsql as $$ begin
+               if new.id % 7 = 0 then raise exception 'customer % has % and not %', new.id, new.name, new.email; end if;
+               return new;
+             end $$;
+             create trigger pick before insert or update on $table for each row execute function pick_$table()",
+        )
+        .await;
+    let files = [
+        (format!("unloads/{name}.yaml"), unload_definition(engine)),
+        (format!("connections/{name}.yaml"), format!("{}allow_private: true\n", table.connection())),
+        (
+            format!("syncs/{name}.yaml"),
+            format!(
+                "unload: {name}\nconnection: {name}\nobject: {}\nmatch: {{ id: id }}\nfields:\n  email: email\n  name: name\n  \
+                 balance: {{ column: balance, type: \"decimal(18,2)\" }}\n",
+                table.name
+            ),
+        ),
+    ];
+    let rows = customers(0..70);
+    unload(engine, "2026-01-01", &rows).await;
+    publish_sync(engine, &files.each_ref().map(|(name, text)| (name.as_str(), text.clone()))).await;
+    let ended = engine.run(request(name)).await;
+    let held = table.rows().await;
+    let refused = rows.len() - held.len();
+    assert_eq!(ended.counts(), format!("read 70, added 70, accepted {}, rejected {refused}", held.len()));
+    assert!(refused > 20 && held.len() > 20, "{refused} were refused, {} held", held.len());
+}
+
 pub(crate) async fn a_manifest_that_is_told_of_twice_starts_its_syncs_once(engine: &dyn Engine) {
-    let twin = members("token-1", json!([])).await;
-    engine.put_secret(engine.name(), "token-1").await;
+    let twin = members(TOKEN, json!([])).await;
+    put_own_secret(engine, TOKEN).await;
     let sync = members_sync(engine, &twin, "start: { on_unload: true }\n").await;
     let marker = unload(engine, "2026-01-02", &customers(0..300)).await;
     engine.tell_of_object(&marker).await;
@@ -193,8 +266,8 @@ pub(crate) async fn a_manifest_that_is_told_of_twice_starts_its_syncs_once(engin
 }
 
 pub(crate) async fn a_schedule_starts_the_syncs_that_name_it(engine: &dyn Engine) {
-    let twin = members("token-1", json!([])).await;
-    engine.put_secret(engine.name(), "token-1").await;
+    let twin = members(TOKEN, json!([])).await;
+    put_own_secret(engine, TOKEN).await;
     unload(engine, "2026-01-01", &customers(0..300)).await;
     let sync = members_sync(engine, &twin, "start: { schedule: hourly }\n").await;
     engine.schedule_is_due("hourly").await;
