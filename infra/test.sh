@@ -6,13 +6,15 @@
 #   infra/test.sh rules [--seeds N] [PATTERN]
 #   infra/test.sh aws [quick]
 #   infra/test.sh advisories
+#   infra/test.sh proof
 #
 # lint: format, lints, dependencies, template, state machine. unit: every test. all (the default): both.
 # simulate: stories made up from seeds, 20,000 unless told; --seed tells one of them again. rules: takes each rule of the
 # delivery protocol out of a copy of the code, and shows which stories miss it. aws: builds the bundle, deploys it to an
 # emulator on loopback and tells both engines the same scenarios (some 20 minutes the first time, mostly building); with
 # quick, the functions are built as tests are, without cargo-lambda and zig. advisories: whether a known weakness or a
-# withdrawn version is among the dependencies; downloads RustSec's database.
+# withdrawn version is among the dependencies; downloads RustSec's database. proof: holds what is sent against
+# what other clients send for the same rows.
 # Needs Rust with rustfmt and clippy, Python 3.9 or later, node, and PostgreSQL's server programs. Tools are kept under
 # ~/.cache/penstock (or XDG_CACHE_HOME), as is what cargo builds unless CARGO_TARGET_DIR says otherwise: another clone
 # then finds most of it done.
@@ -103,7 +105,7 @@ lint() {
   done
   # In memory: nothing is left beside them.
   python3 -c 'import sys; [compile(open(name, "rb").read(), name, "exec") for name in sys.argv[1:]]' \
-    infra/aws/*.py infra/bench/*.py infra/bench/contenders/*.py infra/lint/*.py infra/cli/demo/*.py
+    infra/aws/*.py infra/bench/*.py infra/bench/contenders/*.py infra/proof/*/*.py infra/lint/*.py infra/cli/demo/*.py
   echo "no findings"
 
   step "dependencies: licences, bans, sources"
@@ -222,6 +224,23 @@ aws() {
     --features penstock-cli/deployed,penstock-store/s3-conformance --test two_engines --test conformance
 }
 
+make_proof() {
+  python3 -m venv "$1/python" &&
+    "$1/python/bin/pip" install --quiet --disable-pip-version-check --requirement infra/proof/requirements.txt &&
+    cp infra/proof/package.json infra/proof/package-lock.json "$1" &&
+    npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund
+}
+
+proof() {
+  step "clients"
+  local clients
+  clients=$(made_once "proof-$(digest infra/proof/requirements.txt infra/proof/package-lock.json)" make_proof)
+  step "build"
+  cargo build --locked --bin penstock
+  step "Salesforce"
+  "$clients/python/bin/python" -B infra/proof/salesforce/compare.py "$CARGO_TARGET_DIR/debug/penstock" "$clients/node_modules"
+}
+
 case ${1:-all} in
   lint) lint ;;
   unit) unit ;;
@@ -230,7 +249,7 @@ case ${1:-all} in
     lint
     unit
     ;;
-  simulate | rules | aws | advisories) "$@" ;;
-  *) fail "usage: infra/test.sh [lint|unit|all|simulate|rules|aws|advisories]" ;;
+  simulate | rules | aws | advisories | proof) "$@" ;;
+  *) fail "usage: infra/test.sh [lint|unit|all|simulate|rules|aws|advisories|proof]" ;;
 esac
 step "all passed"

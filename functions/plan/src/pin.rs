@@ -167,8 +167,13 @@ fn partitions(
     u32::try_from(wanted.next_power_of_two()).unwrap_or(1 << 16).min(1 << 16)
 }
 
-/// Whether removals need more than the key: a record's id, a match value, or to know that it is ours.
+/// Whether more than the key is needed of records: for removals an id, a match value, or to know that it is ours; for upserts the id,
+/// where a match value may change and the destination then finds the record by that.
 fn remembers(definition: &ResolvedSync) -> bool {
+    let capabilities = definition.capabilities();
+    if definition.sync.mode == Mode::Upsert && capabilities.follows_id && !definition.match_is_key() {
+        return true;
+    }
     let kind = match &definition.sync.on_removed {
         OnRemoved::Word(OnRemovedWord::Nothing) => return false,
         OnRemoved::Word(OnRemovedWord::Delete | OnRemovedWord::Archive)
@@ -178,7 +183,6 @@ fn remembers(definition: &ResolvedSync) -> bool {
         OnRemoved::Archive { archive: Scope::Any } => OperationKind::Archive,
         OnRemoved::Clear { .. } => OperationKind::Clear,
     };
-    let capabilities = definition.capabilities();
     let needs_id = capabilities.operations.get(&kind).is_some_and(|capability| capability.needs_id);
     needs_id || !definition.match_is_key()
 }

@@ -5,7 +5,9 @@ mod witness;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_destinations::{Destination, Guard, Parts, ReqwestTransport, Rest, SystemResolver, Work};
+use penstock_destinations::{
+    Destination, Guard, JobMaker, NotedJob, Parts, ReqwestTransport, Rest, SystemResolver, Work,
+};
 use penstock_lambda_kit::Invocation;
 use penstock_model::contract::{CONTRACT, LONGEST_CURSOR, Progress, ProgressStatus, PushRequest};
 use penstock_model::failure::{Failure, FailureName, Handling};
@@ -15,7 +17,7 @@ use penstock_model::outcome::Outcome;
 use penstock_model::port::{Clock, Condition, Executions, Objects, Random, Secrets};
 use penstock_model::run_plan::RunPlan;
 use penstock_model::settle::Repeat;
-use penstock_store::{attempts, json, lease, operations, plans, receipts};
+use penstock_store::{attempts, jobs, json, lease, operations, plans, receipts};
 
 use witness::Receipts;
 
@@ -59,7 +61,7 @@ impl Context {
         Ok(Self {
             state: aws.objects(settings.required("PENSTOCK_BUCKET")?),
             executions: aws.executions(settings.required("PENSTOCK_STATE_MACHINE_ARN")?),
-            parts: Parts { clock, random, secrets, transport: Arc::new(transport) },
+            parts: Parts { clock, random, secrets, transport: Arc::new(transport), known: Arc::default() },
             guard: Some(guard),
         })
     }
@@ -102,8 +104,8 @@ pub async fn handle(
         json::put_json(state, &attempt_key, &written, Condition::Always).await
     };
     record(Some(invocation.deadline), false).await?;
-    let operations = match begin(context, &plan, request.chunk, &attempt).await {
-        Ok(Beginning::Send(operations)) => operations,
+    let (operations, jobs) = match begin(context, &plan, request.chunk, &attempt).await {
+        Ok(Beginning::Send(operations, jobs)) => (operations, jobs),
         Ok(Beginning::Yield) => {
             record(None, true).await?;
             return Ok(progress(ProgressStatus::Paused, request.cursor, wait_seconds(SHORTEST_WAIT)));
@@ -122,7 +124,8 @@ pub async fn handle(
         penstock_model::Timestamp(invocation.deadline.0 - i64::try_from(RESERVE.as_millis()).unwrap_or(0));
     let cursor = fresh(request.cursor.as_deref(), &before);
     let witness = Receipts::new(context, &plan, request.chunk, attempt.clone());
-    let result = deliver(context, &plan, operations, cursor, until, &witness).await;
+    let work = Work { operations, cursor, jobs, until, witness: &witness };
+    let result = deliver(context, &plan, work).await;
     let idle = witness.close().await?;
     // Whatever happened, nothing of this attempt is under way any more: who comes next need not wait.
     record(None, idle).await?;
@@ -153,8 +156,8 @@ pub async fn handle(
 
 /// What an attempt finds once it is recorded.
 enum Beginning {
-    /// These operations are its to send.
-    Send(Vec<Operation>),
+    /// These operations are its to send; these jobs may be about some of them.
+    Send(Vec<Operation>, Vec<NotedJob>),
     /// Another attempt has begun as well.
     Yield,
     /// Nothing is left to send.
@@ -175,7 +178,26 @@ async fn begin(context: &Context, plan: &RunPlan, chunk: u32, attempt: &str) -> 
         return Ok(Beginning::Yield);
     }
     let operations = unfinished(state, plan, chunk).await?;
-    Ok(if operations.is_empty() { Beginning::Done } else { Beginning::Send(operations) })
+    if operations.is_empty() {
+        return Ok(Beginning::Done);
+    }
+    let jobs =
+        if plan.definition.connector.has_jobs() { noted_jobs(state, plan, chunk).await? } else { Vec::new() };
+    Ok(Beginning::Send(operations, jobs))
+}
+
+/// Jobs at the destination that this chunk has to know of: its own, and those of earlier runs.
+async fn noted_jobs(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<Vec<NotedJob>, Failure> {
+    let noted = jobs::noted(state, &plan.run).await?;
+    let concerns = noted.into_iter().filter_map(|noted| {
+        let maker = match noted.run == plan.run.run {
+            false => JobMaker::EarlierRun,
+            true if noted.chunk == chunk => JobMaker::ThisChunk,
+            true => return None,
+        };
+        Some(NotedJob { job: noted.job, maker })
+    });
+    Ok(concerns.collect())
 }
 
 /// A destination's cursor with the attempt that it comes from. One that is too long for a payload is left out: it is a hint.
@@ -198,19 +220,12 @@ fn wait_seconds(wait: Duration) -> u32 {
     u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
-async fn deliver(
-    context: &Context,
-    plan: &RunPlan,
-    operations: Vec<Operation>,
-    cursor: Option<String>,
-    until: penstock_model::Timestamp,
-    witness: &Receipts<'_>,
-) -> Result<Rest, Failure> {
+async fn deliver(context: &Context, plan: &RunPlan, work: Work<'_>) -> Result<Rest, Failure> {
     let width = plan.definition.concurrency();
     let parts = context.parts.clone();
     let destination: Arc<dyn Destination> =
         penstock_destinations::open_guarded(&plan.definition, parts, context.guard.as_ref(), width)?;
-    destination.deliver(Work { operations, cursor, until, witness }).await
+    destination.deliver(work).await
 }
 
 /// The chunk's operations that need sending: no final outcome, and not in doubt if they can't be repeated.

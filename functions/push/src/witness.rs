@@ -13,7 +13,7 @@ use penstock_model::report::ApiUsage;
 use penstock_model::run_plan::RunPlan;
 use penstock_model::{Failure, Timestamp};
 use penstock_store::budget::{self, Taken};
-use penstock_store::{json, lease, lines};
+use penstock_store::{jobs, json, lease, lines};
 
 use crate::Context;
 
@@ -199,6 +199,23 @@ impl Witness for Receipts<'_> {
                 std::mem::take(&mut gathered.lines)
             };
             self.write(due).await
+        })
+    }
+
+    fn note_job<'b>(&'b self, job: &'b str) -> Boxed<'b, Result<(), Failure>> {
+        Box::pin(jobs::note(self.context.state.as_ref(), &self.plan.run, self.chunk, job))
+    }
+
+    fn forget_job<'b>(&'b self, job: &'b str) -> Boxed<'b, Result<(), Failure>> {
+        Box::pin(async move {
+            // What came of it must not be lost with it.
+            let lines = std::mem::take(&mut self.gathered().lines);
+            self.write(lines).await?;
+            let state = self.context.state.as_ref();
+            for noted in jobs::noted(state, &self.plan.run).await?.iter().filter(|noted| noted.job == job) {
+                jobs::forget(state, &self.plan.run, noted).await?;
+            }
+            Ok(())
         })
     }
 

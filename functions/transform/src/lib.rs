@@ -1,18 +1,19 @@
 //! One chunk of changes → operations and rejected records.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use penstock_columnar::mapping::Mapping;
 use penstock_columnar::{changes, transform};
 use penstock_lambda_kit::Invocation;
 use penstock_model::Key;
+use penstock_model::change::Change;
 use penstock_model::contract::{CONTRACT, Progress, ProgressStatus, TransformRequest};
 use penstock_model::failure::{Failure, FailureName};
 use penstock_model::operation::{Chunk, ChunkRange, Transformed};
 use penstock_model::port::{Objects, OpenObjects};
 use penstock_model::run_plan::RunPlan;
-use penstock_model::snapshot::RowRange;
+use penstock_model::snapshot::{Identity, RowRange};
 use penstock_store::{lease, operations, plans};
 
 /// What transform needs from outside.
@@ -91,20 +92,34 @@ async fn transform_chunk(
         ChunkRange::Rows { .. } => {
             let changes = changes::read_chunk(state, &plan.run.keys(), plan.partitions, &chunk.range).await?;
             let unload = open(context, &plan.unload.root)?;
-            Ok(transform::rows(unload.as_ref(), plan, &mapping, &changes).await?)
+            let mut transformed = transform::rows(unload.as_ref(), plan, &mapping, &changes).await?;
+            // Where the match is a part of the key, it is always the one under which the record was written.
+            if capabilities.follows_id && !plan.definition.match_is_key() {
+                transform::moved(&mut transformed, &changes, &identities(state, plan, &changes).await?);
+            }
+            Ok(transformed)
         }
         ChunkRange::Removals { .. } => {
             let changes = changes::read_chunk(state, &plan.run.keys(), plan.partitions, &chunk.range).await?;
-            let wanted: HashSet<Key> = changes.iter().map(|change| change.key.clone()).collect();
-            let identities = match &plan.snapshot {
-                Some(snapshot) if plan.remember => {
-                    penstock_commit::load_identities(state, snapshot, Some(&wanted)).await?
-                }
-                Some(_) | None => std::collections::HashMap::new(),
-            };
+            let identities = identities(state, plan, &changes).await?;
             Ok(transform::removals(plan, &mapping, &changes, &identities)?)
         }
         ChunkRange::Append { entry, rows } => append(context, plan, &mapping, entry, rows).await,
+    }
+}
+
+/// What is remembered of the records of these changes.
+async fn identities(
+    state: &dyn Objects,
+    plan: &RunPlan,
+    changes: &[Change],
+) -> Result<HashMap<Key, Identity>, Failure> {
+    let wanted: HashSet<Key> = changes.iter().map(|change| change.key.clone()).collect();
+    match &plan.snapshot {
+        Some(snapshot) if plan.remember => {
+            penstock_commit::load_identities(state, snapshot, Some(&wanted)).await
+        }
+        Some(_) | None => Ok(HashMap::new()),
     }
 }
 

@@ -228,7 +228,7 @@ pub struct Replay {
 /// Arguments of `twin`.
 #[derive(Debug, Args)]
 pub struct Twin {
-    /// `hubspot`, `batch` (a generic API that takes batches of records), `jobs` (asynchronous CSV jobs as Salesforce has them),
+    /// `hubspot`, `salesforce` (an org with accounts and contacts), `batch` (a generic API that takes batches of records), `jobs` (asynchronous CSV jobs as Salesforce has them),
     /// or a connector file.
     pub destination: String,
     /// The field that identifies a record, where a connector file's requests don't tell; of `batch`, `id` if left out.
@@ -237,6 +237,9 @@ pub struct Twin {
     /// A fault script.
     #[arg(long)]
     pub faults: Option<PathBuf>,
+    /// When it ends, write every request that it got into this file, as JSON lines without credentials.
+    #[arg(long)]
+    pub requests: Option<PathBuf>,
     /// The port on loopback; a free one if left out.
     #[arg(long, default_value_t = 0)]
     pub port: u16,

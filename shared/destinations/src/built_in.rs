@@ -5,7 +5,7 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::Value;
 
 /// The names of all built-in connectors.
-pub const BUILT_IN: &[&str] = &["hubspot", "postgres"];
+pub const BUILT_IN: &[&str] = &["hubspot", "postgres", "salesforce"];
 
 /// The built-in connector of this name.
 #[must_use]
@@ -13,6 +13,10 @@ pub fn built_in(name: &str) -> Option<Connector> {
     match name {
         "postgres" => Some(Connector::Postgres),
         "hubspot" => http(include_str!("connectors/hubspot.yaml")),
+        "salesforce" => match http(include_str!("connectors/salesforce.yaml"))? {
+            Connector::Http(connector) => Some(Connector::Salesforce(connector)),
+            other @ (Connector::Postgres | Connector::Salesforce(_)) => Some(other),
+        },
         _ => None,
     }
 }

@@ -27,7 +27,7 @@ pub(crate) trait Account: Sync {
 async fn deliver(account: &dyn Account, operations: Vec<Operation>) -> Memory {
     let (memory, count) = (Memory::default(), operations.len());
     let until = account.clock().now().plus(Duration::from_secs(60));
-    let work = Work { operations, cursor: None, until, witness: &memory };
+    let work = Work { operations, cursor: None, jobs: Vec::new(), until, witness: &memory };
     let rest = account.destination().deliver(work).await.unwrap();
     assert_eq!(rest, Rest::Nothing);
     assert_eq!(memory.outcomes().len(), count, "one outcome per operation");
@@ -62,7 +62,8 @@ async fn nothing_is_sent_for_nothing(account: &dyn Account) {
 async fn nothing_is_sent_when_the_time_is_up(account: &dyn Account) {
     let memory = Memory::default();
     let operations = vec![account.operation(0, OperationKind::Upsert, 1, "late")];
-    let work = Work { operations, cursor: None, until: account.clock().now(), witness: &memory };
+    let work =
+        Work { operations, cursor: None, jobs: Vec::new(), until: account.clock().now(), witness: &memory };
     let rest = account.destination().deliver(work).await.unwrap();
     assert!(matches!(rest, Rest::Paused { .. }), "{rest:?}");
     assert!(memory.outcomes().is_empty());
@@ -73,7 +74,7 @@ async fn nothing_is_sent_when_fenced(account: &dyn Account) {
     let memory = Memory::fenced_after(0);
     let operations = vec![account.operation(0, OperationKind::Upsert, 1, "fenced")];
     let until = account.clock().now().plus(Duration::from_secs(60));
-    let work = Work { operations, cursor: None, until, witness: &memory };
+    let work = Work { operations, cursor: None, jobs: Vec::new(), until, witness: &memory };
     let failure = account.destination().deliver(work).await.unwrap_err();
     assert_eq!(failure.name, FailureName::Superseded);
     assert!(memory.outcomes().is_empty());

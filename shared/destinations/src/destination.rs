@@ -27,10 +27,30 @@ pub struct Work<'a> {
     pub operations: Vec<Operation>,
     /// Where the last push was (an asynchronous job's id, say); opaque to everybody else.
     pub cursor: Option<String>,
+    /// Jobs that earlier pushes have made at the destination and that were not forgotten since.
+    pub jobs: Vec<NotedJob>,
     /// Nothing is sent after this moment, and no answer is waited for beyond it.
     pub until: Timestamp,
     /// Who is told.
     pub witness: &'a dyn Witness,
+}
+
+/// A job at a destination that works on rows by itself, after the push that gave it them has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedJob {
+    /// Its id there.
+    pub job: String,
+    /// Who made it.
+    pub maker: JobMaker,
+}
+
+/// Who made a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobMaker {
+    /// An earlier push of this very chunk: what comes of its rows are this chunk's outcomes.
+    ThisChunk,
+    /// An earlier run of the sync, which is over: its rows may be older than those at hand, so that it must end first.
+    EarlierRun,
 }
 
 /// What is left of a chunk when a destination returns.
@@ -77,6 +97,12 @@ pub trait Witness: Send + Sync + Debug {
 
     /// Records outcomes. May gather them for a moment; `deliver`'s caller flushes at the end.
     fn record(&self, lines: Vec<ReceiptLine>) -> Boxed<'_, Result<(), Failure>>;
+
+    /// Notes a job, before it is given rows: it may go on at the destination whatever becomes of this push.
+    fn note_job<'a>(&'a self, job: &'a str) -> Boxed<'a, Result<(), Failure>>;
+
+    /// Forgets a job that has ended. The outcomes recorded before are durable by then.
+    fn forget_job<'a>(&'a self, job: &'a str) -> Boxed<'a, Result<(), Failure>>;
 
     /// Counts calls.
     fn count(&self, usage: ApiUsage);

@@ -15,14 +15,18 @@ mod built_in;
 mod conformance;
 pub mod destination;
 pub mod http;
+mod known;
+mod oauth;
 pub mod postgres;
 pub mod reach;
+pub mod salesforce;
 #[cfg(test)]
 mod testing;
 
 pub use built_in::{BUILT_IN, built_in};
-pub use destination::{Destination, Rest, Spending, Witness, Work};
+pub use destination::{Destination, JobMaker, NotedJob, Rest, Spending, Witness, Work};
 pub use http::transport::{ReqwestTransport, Transport};
+pub use known::Known;
 pub use reach::{Guard, SystemResolver};
 
 /// What destinations need of the outside. Cloning shares all of it.
@@ -36,6 +40,8 @@ pub struct Parts {
     pub secrets: Arc<dyn Secrets>,
     /// What carries HTTP requests; databases open connections of their own.
     pub transport: Arc<dyn Transport>,
+    /// What this process has learnt of accounts.
+    pub known: Arc<Known>,
 }
 
 /// Opens a sync's destination. `width` is how many chunks of the run are delivered at the same time: each takes
@@ -65,6 +71,7 @@ pub fn open_guarded(
     match &definition.connector {
         Connector::Http(connector) => http::HttpDestination::open(definition, connector, parts, width)
             .map(|it| Arc::new(it) as Arc<dyn Destination>),
+        Connector::Salesforce(connector) => salesforce::open(definition, connector, parts, width),
         Connector::Postgres => postgres::open(definition, parts, guard.map(Guard::resolver), width),
     }
 }
@@ -75,6 +82,7 @@ pub fn open_guarded(
 pub fn check(definition: &ResolvedSync) -> Vec<Problem> {
     match &definition.connector {
         Connector::Http(connector) => http::compile::compile(definition, connector).err().unwrap_or_default(),
+        Connector::Salesforce(connector) => salesforce::check(definition, connector),
         Connector::Postgres => postgres::check(definition),
     }
 }

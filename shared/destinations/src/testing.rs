@@ -88,6 +88,8 @@ pub(crate) struct Memory {
     lines: Mutex<Vec<ReceiptLine>>,
     pub(crate) intents: Mutex<Vec<u32>>,
     pub(crate) withdrawn: Mutex<Vec<u32>>,
+    /// Jobs that were noted and not forgotten.
+    pub(crate) jobs: Mutex<Vec<String>>,
     usage: Mutex<ApiUsage>,
     asked: AtomicU64,
     /// From this question on, sending is not allowed any more; 0 allows always.
@@ -115,6 +117,15 @@ impl Memory {
             *tally.entry(word(outcome)).or_default() += 1;
         }
         tally
+    }
+
+    /// Takes over what another one remembers: a later push's, whose jobs are all that there are.
+    pub(crate) fn absorb(&self, later: Self) {
+        self.lines.lock().unwrap().extend(later.lines.into_inner().unwrap());
+        self.intents.lock().unwrap().extend(later.intents.into_inner().unwrap());
+        self.withdrawn.lock().unwrap().extend(later.withdrawn.into_inner().unwrap());
+        *self.jobs.lock().unwrap() = later.jobs.into_inner().unwrap();
+        *self.usage.lock().unwrap() += later.usage.into_inner().unwrap();
     }
 
     pub(crate) fn usage(&self) -> ApiUsage {
@@ -149,6 +160,16 @@ impl Witness for Memory {
 
     fn record(&self, lines: Vec<ReceiptLine>) -> Boxed<'_, Result<(), Failure>> {
         self.lines.lock().unwrap().extend(lines);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn note_job<'a>(&'a self, job: &'a str) -> Boxed<'a, Result<(), Failure>> {
+        self.jobs.lock().unwrap().push(job.to_owned());
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn forget_job<'a>(&'a self, job: &'a str) -> Boxed<'a, Result<(), Failure>> {
+        self.jobs.lock().unwrap().retain(|noted| noted != job);
         Box::pin(std::future::ready(Ok(())))
     }
 

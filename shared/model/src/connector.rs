@@ -51,13 +51,15 @@ pub struct Capabilities {
     pub if_empty: bool,
     /// Whether it can find other records that a field refers to.
     pub lookups: bool,
+    /// Whether an upsert that knows the record's id writes to that record, whatever its match value is.
+    pub follows_id: bool,
 }
 
 impl Capabilities {
     /// Those of a destination that has these operations, and nothing beyond them.
     #[must_use]
     pub const fn of(operations: BTreeMap<OperationKind, Capability>, values: ValueStyle) -> Self {
-        Self { operations, values, if_empty: false, lookups: false }
+        Self { operations, values, if_empty: false, lookups: false, follows_id: false }
     }
 }
 
@@ -69,6 +71,8 @@ pub enum Connector {
     Postgres,
     /// An HTTP API, as a connector file describes it.
     Http(Box<HttpConnector>),
+    /// Salesforce: its synchronous calls as a connector file describes them, its bulk jobs by code.
+    Salesforce(Box<HttpConnector>),
 }
 
 impl Connector {
@@ -78,6 +82,7 @@ impl Connector {
         match self {
             Self::Postgres => Some(postgres_capabilities()),
             Self::Http(connector) => connector.capabilities(object),
+            Self::Salesforce(connector) => connector.capabilities(object).map(salesforce_capabilities),
         }
     }
 
@@ -92,7 +97,7 @@ impl Connector {
     pub fn default_address(&self) -> Option<String> {
         match self {
             Self::Postgres => None,
-            Self::Http(connector) => connector.address.clone(),
+            Self::Http(connector) | Self::Salesforce(connector) => connector.address.clone(),
         }
     }
 
@@ -101,7 +106,25 @@ impl Connector {
     pub fn limits(&self) -> Limits {
         match self {
             Self::Postgres => Limits::default(),
-            Self::Http(connector) => connector.limits.clone(),
+            Self::Http(connector) | Self::Salesforce(connector) => connector.limits.clone(),
+        }
+    }
+
+    /// Whether the destination locks the records that a row refers to, so that rows which share one get in each other's way.
+    #[must_use]
+    pub fn locks_parents(&self) -> bool {
+        match self {
+            Self::Postgres | Self::Http(_) => false,
+            Self::Salesforce(_) => true,
+        }
+    }
+
+    /// Whether the destination works on rows by itself, in jobs that outlive a push.
+    #[must_use]
+    pub fn has_jobs(&self) -> bool {
+        match self {
+            Self::Postgres | Self::Http(_) => false,
+            Self::Salesforce(_) => true,
         }
     }
 
@@ -110,8 +133,20 @@ impl Connector {
     pub fn validate(&self) -> Vec<Problem> {
         match self {
             Self::Postgres => Vec::new(),
-            Self::Http(connector) => connector.validate(),
+            Self::Http(connector) | Self::Salesforce(connector) => connector.validate(),
         }
+    }
+}
+
+/// Ids that are not remembered are looked up by the match field; a create is a look-up first, and then says the same twice.
+fn salesforce_capabilities(described: Capabilities) -> Capabilities {
+    let operations = described.operations.into_iter();
+    Capabilities {
+        operations: operations.map(|(kind, it)| (kind, Capability { needs_id: false, ..it })).collect(),
+        follows_id: true,
+        if_empty: true,
+        lookups: true,
+        ..described
     }
 }
 

@@ -47,6 +47,18 @@ impl SyncKeys<'_> {
         format!("state/{}/current.json", self.sync)
     }
 
+    /// All jobs at the destination that may not have ended: the name is the run, the chunk and the job.
+    #[must_use]
+    pub fn jobs(&self) -> String {
+        format!("state/{}/jobs/", self.sync)
+    }
+
+    /// A job at the destination that works on rows of a run's chunk.
+    #[must_use]
+    pub fn job(&self, run: &str, chunk: ChunkId, job: &str) -> String {
+        format!("{}{run}/{chunk:06}/{job}.json", self.jobs())
+    }
+
     /// All snapshots, committed or not.
     #[must_use]
     pub fn snapshots(&self) -> String {

@@ -240,6 +240,14 @@ pub enum SecretError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The secret is kept where nothing can be written.
+    #[error("secret {reference} can't be written: {help}")]
+    ReadOnly {
+        /// The reference as in the definition.
+        reference: String,
+        /// What to do.
+        help: String,
+    },
 }
 
 /// Where credentials are kept.
@@ -250,6 +258,18 @@ pub trait Secrets: Send + Sync + Debug {
         reference: &'a crate::definition::SecretRef,
         freshness: Freshness,
     ) -> Boxed<'a, Result<Secret, SecretError>>;
+
+    /// Puts another secret in the place of the stored one: a refresh token that the destination has replaced. Durable when
+    /// the future completes. Where nothing can be written it fails as [`SecretError::ReadOnly`].
+    fn store<'a>(
+        &'a self,
+        reference: &'a crate::definition::SecretRef,
+        _secret: Secret,
+    ) -> Boxed<'a, Result<(), SecretError>> {
+        let help = "keep it where Penstock may write: a file, or Secrets Manager".to_owned();
+        let failed = SecretError::ReadOnly { reference: reference.describe(), help };
+        Box::pin(std::future::ready(Err(failed)))
+    }
 }
 
 /// Whether a cached secret will do.

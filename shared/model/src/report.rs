@@ -71,6 +71,29 @@ pub struct ApiUsage {
     pub throttled: u64,
     /// Requests sent again.
     pub retried: u64,
+    /// What the destination said last of the account's whole use, by everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountUse>,
+}
+
+/// How much of an account's requests is used, as the destination counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccountUse {
+    /// Requests that count at the moment: of the last 24 hours, say.
+    pub used: u64,
+    /// Requests that are allowed.
+    pub allowed: u64,
+}
+
+impl AccountUse {
+    /// Reads `used/allowed`, as in `api-usage=18/15000`. Of several, as Salesforce gives them for several apps, the first counts.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let first = text.split([',', ';']).next()?;
+        let (used, allowed) = first.rsplit('=').next()?.trim().split_once('/')?;
+        Some(Self { used: used.parse().ok()?, allowed: allowed.parse().ok()? })
+    }
 }
 
 impl std::ops::AddAssign for ApiUsage {
@@ -78,6 +101,11 @@ impl std::ops::AddAssign for ApiUsage {
         self.requests += other.requests;
         self.throttled += other.throttled;
         self.retried += other.retried;
+        // Answers come in any order, and the use only grows within a run.
+        self.account = match (self.account, other.account) {
+            (Some(one), Some(two)) => Some(if two.used > one.used { two } else { one }),
+            (one, two) => one.or(two),
+        };
     }
 }
 
@@ -283,6 +311,27 @@ mod tests {
         assert_eq!(rows, expected);
         let rest = counts.last().unwrap();
         assert_eq!((rest.code.as_str(), rest.stage, rest.fingerprint.as_str()), ("other", None, ""));
+    }
+
+    #[test]
+    fn an_accounts_use_is_read_and_the_highest_counts() {
+        let check = |text: &str, expected: Option<(u64, u64)>| {
+            let read = AccountUse::read(text).map(|it| (it.used, it.allowed));
+            assert_eq!(read, expected, "{text}");
+        };
+        check("api-usage=18/15000", Some((18, 15_000)));
+        check("api-usage=25/5000; per-app-api-usage=17/250(appName=sample)", Some((25, 5_000)));
+        check("3/4", Some((3, 4)));
+        check("api-usage=18", None);
+        let usage =
+            |used| ApiUsage { account: AccountUse::read(&format!("{used}/9")), ..ApiUsage::default() };
+        let mut sum = ApiUsage::default();
+        for used in [3, 7, 5] {
+            sum += usage(used);
+        }
+        assert_eq!(sum.account, Some(AccountUse { used: 7, allowed: 9 }));
+        let old: ApiUsage = serde_json::from_str(r#"{"requests":1,"throttled":0,"retried":0}"#).unwrap();
+        assert_eq!(old.account, None);
     }
 
     #[test]

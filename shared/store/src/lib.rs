@@ -11,6 +11,7 @@ pub mod budget;
 mod executions;
 mod failure;
 mod folder;
+pub mod jobs;
 pub mod json;
 pub mod lease;
 pub mod lines;

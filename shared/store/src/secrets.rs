@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -34,6 +34,27 @@ impl LocalSecrets {
         self.variables.get(name).filter(|text| !text.is_empty()).cloned()
     }
 
+    /// The file that holds a secret, if a file does.
+    fn file_of(&self, reference: &SecretRef) -> Result<PathBuf, SecretError> {
+        let read_only = |variable: &str| SecretError::ReadOnly {
+            reference: reference.describe(),
+            help: format!(
+                "it stands in the environment variable {variable}, and the destination replaces it: keep it in a file"
+            ),
+        };
+        match reference {
+            SecretRef::Variable { env } => Err(read_only(env)),
+            SecretRef::File { file } => Ok(self.folder.join(file)),
+            SecretRef::Named(name) => {
+                let variable = variable_of(name);
+                if self.variable(&variable).is_some() {
+                    return Err(read_only(&variable));
+                }
+                Ok(self.folder.join("secrets").join(name))
+            }
+        }
+    }
+
     fn find(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
         let missing = |help| SecretError::Missing { reference: reference.describe(), help };
         match reference {
@@ -52,7 +73,7 @@ impl LocalSecrets {
                         "a secret's name has letters, digits, `-`, `_` and `.` only".to_owned(),
                     ));
                 }
-                let variable = format!("PENSTOCK_SECRET_{}", name.to_uppercase().replace('-', "_"));
+                let variable = variable_of(name);
                 let path = self.folder.join("secrets").join(name);
                 if let Some(text) = self.variable(&variable) {
                     return Ok(Secret::new(text));
@@ -66,6 +87,11 @@ impl LocalSecrets {
             }
         }
     }
+}
+
+/// The environment variable of a secret that is referred to by name.
+fn variable_of(name: &str) -> String {
+    format!("PENSTOCK_SECRET_{}", name.to_uppercase().replace('-', "_"))
 }
 
 /// A name that is one file in the folder and part of a variable's name.
@@ -98,6 +124,30 @@ impl Secrets for LocalSecrets {
     ) -> Boxed<'a, Result<Secret, SecretError>> {
         Box::pin(async move { self.find(reference) })
     }
+
+    fn store<'a>(&'a self, reference: &'a SecretRef, secret: Secret) -> Boxed<'a, Result<(), SecretError>> {
+        Box::pin(async move {
+            let path = self.file_of(reference)?;
+            replace(&path, &secret).map_err(|error| SecretError::Unavailable {
+                reference: reference.describe(),
+                source: Box::new(error),
+            })
+        })
+    }
+}
+
+/// Puts the secret beside the file first, so that at no moment there is none, or half of one.
+fn replace(path: &Path, secret: &Secret) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    let mut file = std::fs::File::create(&beside)?;
+    // Whoever might not read the old one may not read the new one.
+    file.set_permissions(std::fs::metadata(path)?.permissions())?;
+    file.write_all(secret.expose().as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
 }
 
 /// Secrets in AWS Secrets Manager. What was fetched is kept as long as the process, or until a fresh one is
@@ -158,15 +208,7 @@ impl Secrets for AwsSecrets {
         freshness: Freshness,
     ) -> Boxed<'a, Result<Secret, SecretError>> {
         Box::pin(async move {
-            let name = match reference {
-                SecretRef::Named(name) => name,
-                SecretRef::Variable { .. } | SecretRef::File { .. } => {
-                    return Err(SecretError::Missing {
-                        reference: reference.describe(),
-                        help: "on AWS a secret is referred to by its name in Secrets Manager".to_owned(),
-                    });
-                }
-            };
+            let name = named(reference)?;
             let cached = match freshness {
                 Freshness::Cached => self.cached(&format!("{}{name}", self.prefix)),
                 Freshness::Fresh => None,
@@ -176,6 +218,31 @@ impl Secrets for AwsSecrets {
                 None => self.ask(name).await,
             }
         })
+    }
+
+    fn store<'a>(&'a self, reference: &'a SecretRef, secret: Secret) -> Boxed<'a, Result<(), SecretError>> {
+        Box::pin(async move {
+            let name = named(reference)?;
+            let id = format!("{}{name}", self.prefix);
+            let put = self.client.put_secret_value().secret_id(&id).secret_string(secret.expose());
+            put.send().await.map_err(|error| SecretError::Unavailable {
+                reference: name.to_owned(),
+                source: Box::new(AwsError::of(&error)),
+            })?;
+            self.fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(id, secret);
+            Ok(())
+        })
+    }
+}
+
+/// The name of a secret in Secrets Manager; other references have none.
+fn named(reference: &SecretRef) -> Result<&str, SecretError> {
+    match reference {
+        SecretRef::Named(name) => Ok(name),
+        SecretRef::Variable { .. } | SecretRef::File { .. } => Err(SecretError::Missing {
+            reference: reference.describe(),
+            help: "on AWS a secret is referred to by its name in Secrets Manager".to_owned(),
+        }),
     }
 }
 
@@ -219,5 +286,29 @@ mod tests {
         let help = fetch(&secrets, named("none")).await.unwrap_err();
         assert!(help.contains("PENSTOCK_SECRET_NONE") && help.contains("secrets/none"), "{help}");
         assert!(!format!("{secrets:?}").contains("from"));
+    }
+
+    #[tokio::test]
+    async fn what_stands_in_a_file_is_replaced_and_what_stands_in_the_environment_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("secrets")).unwrap();
+        for file in ["secrets/crm", "token"] {
+            std::fs::write(folder.path().join(file), "old\n").unwrap();
+        }
+        let variables = [("PENSTOCK_SECRET_HELD", "x"), ("TOKEN", "x")];
+        let variables = variables.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+        let secrets = LocalSecrets::new(variables, folder.path());
+        for reference in [SecretRef::Named("crm".to_owned()), SecretRef::File { file: "token".to_owned() }] {
+            secrets.store(&reference, Secret::new("new".to_owned())).await.unwrap();
+            assert_eq!(fetch(&secrets, reference).await.unwrap(), "new");
+        }
+        for reference in
+            [SecretRef::Named("held".to_owned()), SecretRef::Variable { env: "TOKEN".to_owned() }]
+        {
+            let error = secrets.store(&reference, Secret::new("new".to_owned())).await.unwrap_err();
+            assert!(matches!(error, SecretError::ReadOnly { .. }), "{error}");
+            assert_eq!(fetch(&secrets, reference).await.unwrap(), "x");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left behind");
     }
 }

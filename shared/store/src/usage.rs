@@ -30,14 +30,14 @@ mod tests {
     async fn adds_up_every_attempt_of_the_run() {
         let objects = MemoryObjects::new();
         let keys = RunKeys { sync: "s", run: "r" };
-        let usage = ApiUsage { requests: 10, throttled: 2, retried: 1 };
+        let usage = ApiUsage { requests: 10, throttled: 2, retried: 1, ..ApiUsage::default() };
         let other = RunKeys { sync: "s", run: "r2" };
         for key in
             [keys.api_usage(1, "a"), keys.api_usage(1, "b"), keys.api_usage(2, "c"), other.api_usage(1, "d")]
         {
             json::put_json(&objects, &key, &usage, Condition::Always).await.unwrap();
         }
-        let sum = ApiUsage { requests: 30, throttled: 6, retried: 3 };
+        let sum = ApiUsage { requests: 30, throttled: 6, retried: 3, ..ApiUsage::default() };
         assert_eq!(total(&objects, &keys).await.unwrap(), sum);
     }
 }

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
 use penstock_model::definition::SecretRef;
 use penstock_model::port::{
-    Condition, ETag, ExecutionStatus, Executions as _, Freshness, ObjectError, Objects as _, Put,
+    Condition, ETag, ExecutionStatus, Executions as _, Freshness, ObjectError, Objects as _, Put, Secret,
     Secrets as _,
 };
 use penstock_model::{FailureName, Timestamp};
@@ -231,6 +231,22 @@ async fn a_secret_is_kept_until_a_fresh_one_is_asked_for() {
         assert!(secrets.fetch(&local, Freshness::Cached).await.is_err(), "{local:?}");
     }
     assert_eq!(aws.asked(), 4);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_stored_is_the_one_that_is_kept() {
+    let secret = |text: &str| respond(200, &[], format!(r#"{{"SecretString":"{text}"}}"#));
+    let (aws, address) = Aws::start([secret("old"), respond(200, &[], "{}"), refuses("Denied")]).await;
+    let secrets = AwsSecrets::new(client!(aws_sdk_secretsmanager, address), "penstock/dev/");
+    let crm = SecretRef::Named("crm".to_owned());
+    assert_eq!(secrets.fetch(&crm, Freshness::Cached).await.unwrap().expose(), "old");
+    secrets.store(&crm, Secret::new("new".to_owned())).await.unwrap();
+    assert_eq!(secrets.fetch(&crm, Freshness::Cached).await.unwrap().expose(), "new");
+    let (_, _, body) = aws.asked.lock().unwrap()[1].clone();
+    assert!(body.contains("penstock/dev/crm") && body.contains("new"), "{body}");
+    let denied = secrets.store(&crm, Secret::new("newer".to_owned())).await.unwrap_err();
+    assert!(!whole(&denied).contains("newer"), "{denied:?}");
+    assert_eq!(aws.asked(), 3);
 }
 
 #[tokio::test]

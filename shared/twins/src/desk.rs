@@ -123,6 +123,10 @@ pub(crate) trait Dialect: Send + 'static {
     fn says_retry_after(&self) -> bool;
     /// Does what the request asks for.
     fn respond(&mut self, request: &Request<'_>, journal: &mut Journal) -> Response<Bytes>;
+    /// How long a request is under way before it is answered.
+    fn takes(&self, _request: &Request<'_>) -> Duration {
+        Duration::ZERO
+    }
     /// Adds what every answer carries.
     fn decorate(&self, limits: &mut Limits, now: Moment, headers: &mut HeaderMap);
 }
@@ -273,11 +277,11 @@ impl<D: Dialect> Desk<D> {
         let now = self.clock.now();
         let number = self.journal.arrived(now.instant);
         let mut request = Request { number, method, path, query, headers, body, now, row_faults: None };
-        let mut after = Duration::ZERO;
+        let mut after = self.dialect.takes(&request);
         let outcome = match self.faults.next(path, now.since_start) {
             None => Ok(self.answer(&request)),
             Some(Fault::Slow { ms }) => {
-                after = Duration::from_millis(ms);
+                after += Duration::from_millis(ms);
                 Ok(self.answer(&request))
             }
             Some(Fault::Status { code, retry_after }) => Ok(self.failing(code, retry_after, &request)),

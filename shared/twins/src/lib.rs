@@ -7,6 +7,7 @@
 //! - [`BatchTwin`]: a generic JSON API that takes batches of records.
 //! - [`ConnectorTwin`]: any HTTP API that a connector file describes.
 //! - [`JobTwin`]: asynchronous CSV jobs, as Salesforce's Bulk API 2.0 has them.
+//! - [`SalesforceTwin`]: an org: token endpoint, sObject Collections, bulk jobs, descriptions, questions.
 //!
 //! All run as a real HTTP server on loopback (`builder().start()`), as an [`axum::Router`]
 //! ([`Twin::router`]) and without any transport ([`Twin::handle`]).
@@ -31,7 +32,9 @@ mod faults;
 mod hubspot;
 mod jobs;
 mod journal;
+mod recording;
 mod row_error;
+mod salesforce;
 mod server;
 mod window;
 
@@ -44,6 +47,8 @@ pub use hubspot::{
 };
 pub use jobs::{JobRecord, JobSeen, JobState, JobTwin, JobTwinBuilder, JobWait};
 pub use journal::{Action, Applied, Counts, Ended, Journal};
+pub use recording::{RecordedRequest, Recording};
 pub use row_error::RowError;
+pub use salesforce::{SalesforceKind, SalesforceTwin, SalesforceTwinBuilder, Schema as SalesforceSchema};
 pub use server::RunningTwin;
 pub use window::{RateLimit, most_within};

@@ -98,6 +98,7 @@ async fn platform(
         random: Arc::new(SystemRandom),
         secrets: Arc::new(secrets),
         transport: Arc::new(penstock_destinations::ReqwestTransport::new()?),
+        known: Arc::default(),
     };
     Ok((platform_with(parts, &state, &executions, locations).await, executions))
 }

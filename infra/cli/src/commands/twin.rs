@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use penstock_twins::{
-    Action, Auth, BatchTwin, ConnectorTwin, HubSpotTwin, JobTwin, Kind, Property, RunningTwin, Script, Twin,
+    Action, Auth, BatchTwin, ConnectorTwin, HubSpotTwin, JobTwin, Kind, Property, Recording, RunningTwin,
+    SalesforceTwin, Script, Twin,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -44,7 +46,7 @@ pub async fn serve(args: args::Twin) -> anyhow::Result<ExitCode> {
                 anyhow::bail!("--key: a request to HubSpot names its key itself (idProperty)");
             }
             let twin = hubspot(&args.token);
-            until_stopped(twin, "a HubSpot twin", &bearer, script, args.port).await
+            until_stopped(twin, "a HubSpot twin", &bearer, script, &args).await
         }
         "batch" => {
             let key = match args.key.as_slice() {
@@ -53,22 +55,32 @@ pub async fn serve(args: args::Twin) -> anyhow::Result<ExitCode> {
                 [_, _, ..] => anyhow::bail!("--key: a record of this API has one key field"),
             };
             let twin = BatchTwin::builder().auth(bearer.clone()).default_key(key).build();
-            until_stopped(twin, "a twin of a batch API", &bearer, script, args.port).await
+            until_stopped(twin, "a twin of a batch API", &bearer, script, &args).await
         }
         "jobs" => {
             if !args.key.is_empty() {
                 anyhow::bail!("--key: a job names its key itself (externalIdFieldName)");
             }
             let twin = JobTwin::builder().token(&args.token).build();
-            until_stopped(twin, "a twin of a bulk job API", &bearer, script, args.port).await
+            until_stopped(twin, "a twin of a bulk job API", &bearer, script, &args).await
+        }
+        "salesforce" => {
+            if !args.key.is_empty() {
+                anyhow::bail!(
+                    "--key: a request to Salesforce names its key itself (the external id in its path)"
+                );
+            }
+            let twin = SalesforceTwin::builder().token(&args.token).client("twin", &args.token).build();
+            println!("the token endpoint takes the client id twin with the token as its secret");
+            until_stopped(twin, "a Salesforce twin", &bearer, script, &args).await
         }
         file if file.contains(['.', '/']) => {
             let (name, twin) = of_file(Path::new(file), &args)?;
             let auth = twin.auth();
-            until_stopped(twin, &format!("a twin of {name}"), &auth, script, args.port).await
+            until_stopped(twin, &format!("a twin of {name}"), &auth, script, &args).await
         }
         other => anyhow::bail!(
-            "there is no twin {other}; there are hubspot, batch and jobs, and that of any connector file: ./my-crm.yaml"
+            "there is no twin {other}; there are hubspot, salesforce, batch and jobs, and that of any connector file: ./my-crm.yaml"
         ),
     }
 }
@@ -101,17 +113,24 @@ async fn until_stopped<T: Twin>(
     name: &str,
     auth: &Auth,
     script: Script,
-    port: u16,
+    args: &args::Twin,
 ) -> anyhow::Result<ExitCode> {
     twin.set_faults(script);
+    let twin = Recording::of(twin);
     // Listened for before anyone is told of the address, so that no Ctrl-C ends the twin without a word.
     let mut interrupted = signal(SignalKind::interrupt())?;
-    let running = RunningTwin::start(twin, port).await?;
+    let running = RunningTwin::start(twin, args.port).await?;
     println!("{name} answers at {}", running.address());
     println!("it asks for: {}", auth.describe());
     println!("end it with Ctrl-C; it then tells what it saw");
     interrupted.recv().await;
     print!("\n{}", seen(&running.twin));
+    if let Some(file) = &args.requests {
+        let lines =
+            running.twin.requests().iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+        std::fs::write(file, lines.join("\n") + "\n")
+            .with_context(|| format!("{} can't be written", file.display()))?;
+    }
     running.stop().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -20,5 +20,6 @@ mod publish;
 mod redrive;
 mod rejections;
 mod runs;
+mod salesforce;
 mod twin;
 mod unloads;

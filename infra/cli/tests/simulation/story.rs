@@ -104,6 +104,7 @@ impl Story {
                 random: Arc::new(dice.clone()),
                 secrets: Arc::new(OneToken),
                 transport: Arc::new(destination.clone()),
+                known: Arc::default(),
             },
             sizes: Sizes { split_rows: 17, partition_rows: 12, read_concurrency: 3, diff_concurrency: 3 },
         };

@@ -236,6 +236,7 @@ impl Laptop {
             random: Arc::new(SystemRandom),
             secrets: self.secrets.clone(),
             transport: Arc::new(ReqwestTransport::new().unwrap()),
+            known: Arc::default(),
         };
         let functions = Arc::new(Functions::new(&Platform {
             state: self.state.clone(),

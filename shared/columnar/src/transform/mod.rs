@@ -3,6 +3,7 @@
 //! Only the rows of the chunk are fetched from the unload, and only the columns that are mapped.
 
 mod fetch;
+mod moved;
 mod removals;
 mod rows;
 
@@ -18,6 +19,7 @@ use penstock_model::run_plan::RunPlan;
 use penstock_model::snapshot::{LedgerEntry, RowRange};
 use penstock_model::{Failure, FailureName};
 
+pub use moved::moved;
 pub use removals::removals;
 pub use rows::{PlacedRows, transform_rows};
 

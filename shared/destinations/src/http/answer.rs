@@ -120,6 +120,17 @@ pub struct Refusal {
     pub field: Option<String>,
 }
 
+impl Refusal {
+    /// One whose parts are no longer than they may be.
+    pub(super) fn cut(code: &str, message: &str, field: Option<&str>) -> Self {
+        Self {
+            code: cut(code, CODE_CHARS),
+            message: cut(message, MESSAGE_CHARS),
+            field: field.map(|field| cut(field, CODE_CHARS)),
+        }
+    }
+}
+
 /// Shows nothing: codes and messages may carry row values.
 impl std::fmt::Debug for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,5 +1,6 @@
 //! One request: asked for, announced, encoded, sent, decoded, recorded.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -13,7 +14,7 @@ use super::HttpDestination;
 use super::batch::Batch;
 use super::decode::{Decoded, Verdict, decode};
 use super::encode::{CompiledOperation, encode, put_idempotency_key};
-use super::retry::{ATTEMPTS, backoff, nothing_left, until_reset};
+use super::retry::{ATTEMPTS, account_use, backoff, nothing_left, until_reset};
 use super::transport::{Request, Response, Sent, TransportError, TransportErrorKind};
 use crate::destination::{Spending, Witness};
 use crate::reach::PrivateAddress;
@@ -28,6 +29,8 @@ const LONGEST_PARKED: Duration = Duration::from_secs(25 * 60 * 60);
 pub(super) struct Delivery<'a> {
     pub(super) destination: &'a HttpDestination,
     pub(super) operations: &'a [Operation],
+    /// Per operation: what no two requests under way may have in common.
+    pub(super) parents: &'a [Vec<u64>],
     pub(super) witness: &'a dyn Witness,
     /// Nothing is sent from this moment on.
     pub(super) last_send: Timestamp,
@@ -77,6 +80,17 @@ pub(super) enum Signal {
 }
 
 impl Delivery<'_> {
+    /// What a batch's rows refer to.
+    pub(super) fn parents_of(&self, batch: &Batch) -> HashSet<u64> {
+        batch.rows.iter().filter_map(|row| self.parents.get(*row)).flatten().copied().collect()
+    }
+
+    /// Whether a batch has nothing in common with those under way.
+    pub(super) fn may_travel(&self, batch: &Batch, busy: &HashSet<u64>) -> bool {
+        let parents = batch.rows.iter().filter_map(|row| self.parents.get(*row)).flatten();
+        busy.is_empty() || !parents.into_iter().any(|parent| busy.contains(parent))
+    }
+
     /// Sends a batch once. Outcomes are recorded before it returns.
     pub(super) async fn attempt(self, mut batch: Batch) -> Result<Report, Failure> {
         let destination = self.destination;
@@ -87,7 +101,7 @@ impl Delivery<'_> {
         if let Err(failure) = self.witness.may_send().await {
             return Ok(fails(batch, failure, clock.now()));
         }
-        let credential = match destination.sign_in.credential(&*destination.parts.secrets).await {
+        let credential = match destination.sign_in.credential(&destination.parts).await {
             Ok(credential) => credential,
             Err(failure) => return Ok(fails(batch, failure, clock.now())),
         };
@@ -119,13 +133,16 @@ impl Delivery<'_> {
             put_idempotency_key(&mut request, name, key);
         }
         let retried = u64::from(std::mem::replace(&mut batch.sent_before, true));
-        self.witness.count(ApiUsage { requests: 1, throttled: 0, retried });
+        self.witness.count(ApiUsage { requests: 1, retried, ..ApiUsage::default() });
         let sent_at = clock.now();
         let answer = self.send(request, sent_at).await;
         match answer {
             Err(error) => self.broken(batch, compiled, &rows, error, sent_at).await,
             Ok(answer) => {
                 let now = clock.now();
+                if let Some(account) = account_use(&destination.rate_headers, &answer.headers) {
+                    self.witness.count(ApiUsage { account: Some(account), ..ApiUsage::default() });
+                }
                 let decoded = decode(compiled, &rows, answer.status, &answer.headers, &answer.body, now);
                 if matches!(decoded, Decoded::Rows(_) | Decoded::Halve) {
                     destination.sign_in.proven(credential.generation).await;
@@ -226,7 +243,7 @@ impl Delivery<'_> {
             }
             Decoded::Halve => report(0, halves(&batch, compiled, rows), Signal::Answers { hold }),
             Decoded::Throttled { after } => {
-                self.witness.count(ApiUsage { requests: 0, throttled: 1, retried: 0 });
+                self.witness.count(ApiUsage { throttled: 1, ..ApiUsage::default() });
                 report(0, vec![batch], Signal::Throttles { after, reset })
             }
             Decoded::Unauthorized => {
@@ -234,13 +251,13 @@ impl Delivery<'_> {
                 if batch.credentials_refused > 1 {
                     return Ok(fails(batch, destination.sign_in.unauthorized(), sent_at));
                 }
-                match destination.sign_in.refused(generation, &*destination.parts.secrets).await {
+                match destination.sign_in.refused(generation, &destination.parts).await {
                     Ok(()) => report(0, vec![batch], Signal::RefusedCredential),
                     Err(failure) => Ok(fails(batch, failure, sent_at)),
                 }
             }
             Decoded::QuotaExhausted { after } => {
-                self.witness.count(ApiUsage { requests: 0, throttled: 1, retried: 0 });
+                self.witness.count(ApiUsage { throttled: 1, ..ApiUsage::default() });
                 // Rate headers tell of shorter limits.
                 let wait = after.unwrap_or(QUOTA_LOOK_AGAIN);
                 if wait <= LONGEST_PARKED {

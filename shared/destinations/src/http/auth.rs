@@ -1,55 +1,67 @@
-//! The credential: fetched once, fetched afresh once it is refused.
+//! The credential: fetched once, fetched afresh once it is refused. An access token is renewed before it expires, too.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use penstock_model::definition::{Auth, SecretRef};
-use penstock_model::port::{Freshness, Secret, SecretError, Secrets};
+use penstock_model::port::{Freshness, Secret, SecretError};
 use penstock_model::{Failure, FailureName};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::transport::{HeaderName, HeaderValue};
+use crate::Parts;
+use crate::oauth::{Endpoint, Token};
 
 /// How to sign in at one account. Its Debug form shows the reference only.
 #[derive(Debug)]
-pub(super) struct SignIn {
+pub(crate) struct SignIn {
     auth: Auth,
     connector: String,
+    /// Where access tokens are had, if they are how to sign in.
+    endpoint: Option<Endpoint>,
     current: Mutex<Option<Credential>>,
 }
 
 /// The header with a credential, and which fetch it is of.
 #[derive(Debug, Clone)]
-pub(super) struct Credential {
-    pub(super) generation: u64,
-    pub(super) header: Option<(HeaderName, HeaderValue)>,
+pub(crate) struct Credential {
+    pub(crate) generation: u64,
+    pub(crate) header: Option<(HeaderName, HeaderValue)>,
+    /// The access token, if it is one.
+    pub(crate) token: Option<Token>,
     fresh: bool,
     proven: bool,
 }
 
 impl SignIn {
-    pub(super) fn new(auth: Auth, connector: String) -> Self {
-        Self { auth, connector, current: Mutex::new(None) }
+    pub(crate) fn new(auth: Auth, connector: String, endpoint: Option<Endpoint>) -> Self {
+        Self { auth, connector, endpoint, current: Mutex::new(None) }
     }
 
     /// The credential to send with.
     ///
     /// # Errors
     /// [`FailureName::SecretsUnavailable`], or [`FailureName::DestinationUnauthorized`] if there is no such secret or it is
-    /// not of the form that this way to sign in takes.
-    pub(super) async fn credential(&self, secrets: &dyn Secrets) -> Result<Credential, Failure> {
+    /// not of the form that this way to sign in takes; what [`Tokens::token`](crate::oauth::Tokens::token) fails with.
+    pub(crate) async fn credential(&self, parts: &Parts) -> Result<Credential, Failure> {
         let mut current = self.current.lock().await;
-        if let Some(credential) = &*current {
-            return Ok(credential.clone());
-        }
-        let header = self.fetch(secrets, Freshness::Cached).await?;
-        let credential = Credential { generation: 0, header, fresh: false, proven: false };
+        let now = parts.clock.now();
+        let expires = |credential: &Credential| credential.token.as_ref().and_then(|token| token.good_until);
+        let generation = match &*current {
+            Some(credential) if expires(credential).is_none_or(|until| now < until) => {
+                return Ok(credential.clone());
+            }
+            Some(expired) => expired.generation + 1,
+            None => 0,
+        };
+        let (header, token) = self.fetch(parts, Freshness::Cached, None).await?;
+        let credential = Credential { generation, header, token, fresh: false, proven: false };
         *current = Some(credential.clone());
         Ok(credential)
     }
 
     /// The destination took a request with this credential.
-    pub(super) async fn proven(&self, generation: u64) {
+    pub(crate) async fn proven(&self, generation: u64) {
         if let Some(credential) = &mut *self.current.lock().await
             && credential.generation == generation
         {
@@ -62,7 +74,7 @@ impl SignIn {
     /// # Errors
     /// [`FailureName::DestinationUnauthorized`] if it was fetched afresh already and never taken, and what
     /// [`credential`](Self::credential) fails with.
-    pub(super) async fn refused(&self, generation: u64, secrets: &dyn Secrets) -> Result<(), Failure> {
+    pub(crate) async fn refused(&self, generation: u64, parts: &Parts) -> Result<(), Failure> {
         let mut current = self.current.lock().await;
         let Some(credential) = &mut *current else { return Ok(()) };
         if credential.generation != generation {
@@ -72,12 +84,13 @@ impl SignIn {
             return Err(self.unauthorized());
         }
         tracing::warn!(connector = self.connector, "the credential was refused and is fetched afresh");
-        let header = self.fetch(secrets, Freshness::Fresh).await?;
-        *credential = Credential { generation: generation + 1, header, fresh: true, proven: false };
+        let refused = credential.token.as_ref().map(|token| token.access.clone());
+        let (header, token) = self.fetch(parts, Freshness::Fresh, refused.as_ref()).await?;
+        *credential = Credential { generation: generation + 1, header, token, fresh: true, proven: false };
         Ok(())
     }
 
-    pub(super) fn unauthorized(&self) -> Failure {
+    pub(crate) fn unauthorized(&self) -> Failure {
         let message = match self.auth.secret() {
             Some(reference) => format!(
                 "{} refuses the credential, also after it was fetched afresh: check the secret {} and what it is allowed to do, then redrive",
@@ -93,28 +106,43 @@ impl SignIn {
 
     async fn fetch(
         &self,
-        secrets: &dyn Secrets,
+        parts: &Parts,
         freshness: Freshness,
-    ) -> Result<Option<(HeaderName, HeaderValue)>, Failure> {
-        let Some(reference) = self.auth.secret() else { return Ok(None) };
-        let secret = secrets.fetch(reference, freshness).await.map_err(|error| {
+        refused: Option<&Secret>,
+    ) -> Result<(Option<(HeaderName, HeaderValue)>, Option<Token>), Failure> {
+        let Some(reference) = self.auth.secret() else { return Ok((None, None)) };
+        if let Some(endpoint) = &self.endpoint {
+            let token = parts.known.tokens.token(parts, &self.auth, endpoint, refused).await?;
+            let header = bearer(token.access.expose()).ok_or_else(|| {
+                let message = format!("{} gives access tokens that no header can carry", self.connector);
+                Failure::new(FailureName::DestinationUnauthorized, message)
+            })?;
+            return Ok((Some(header), Some(token)));
+        }
+        let secret = parts.secrets.fetch(reference, freshness).await.map_err(|error| {
             let name = match &error {
                 SecretError::Missing { .. } => FailureName::DestinationUnauthorized,
-                SecretError::Unavailable { .. } => FailureName::SecretsUnavailable,
+                SecretError::Unavailable { .. } | SecretError::ReadOnly { .. } => {
+                    FailureName::SecretsUnavailable
+                }
             };
             Failure::because(name, format!("no credential for {}", self.connector), error)
         })?;
         let header = header(&self.auth, &secret).ok_or_else(|| malformed(&self.auth, reference))?;
-        Ok(Some(header))
+        Ok((Some(header), None))
     }
 }
 
 fn malformed(auth: &Auth, reference: &SecretRef) -> Failure {
     let form = match auth {
         Auth::Basic(_) => "JSON with username and password, or username:password",
-        Auth::None | Auth::Bearer(_) | Auth::Header(_) | Auth::Password(_) => {
-            "the token, or JSON with a member token"
-        }
+        Auth::None
+        | Auth::Bearer(_)
+        | Auth::Header(_)
+        | Auth::Password(_)
+        | Auth::ClientCredentials(_)
+        | Auth::JwtBearer(_)
+        | Auth::RefreshToken(_) => "the token, or JSON with a member token",
     };
     Failure::new(
         FailureName::DestinationUnauthorized,
@@ -123,7 +151,7 @@ fn malformed(auth: &Auth, reference: &SecretRef) -> Failure {
 }
 
 #[derive(Deserialize)]
-struct Token {
+struct OneToken {
     token: String,
 }
 
@@ -139,15 +167,13 @@ fn header(auth: &Auth, secret: &Secret) -> Option<(HeaderName, HeaderValue)> {
     let is_json = text.starts_with('{');
     let token = || {
         if is_json {
-            serde_json::from_str::<Token>(text).ok().map(|it| it.token)
+            serde_json::from_str::<OneToken>(text).ok().map(|it| it.token)
         } else {
             Some(text.to_owned())
         }
     };
     let (name, value) = match auth {
-        Auth::Bearer(_) => {
-            (reqwest::header::AUTHORIZATION, format!("Bearer {}", token().filter(|it| !it.is_empty())?))
-        }
+        Auth::Bearer(_) => return bearer(&token()?),
         Auth::Header(header) => (HeaderName::try_from(header.name.as_str()).ok()?, token()?),
         Auth::Basic(_) => {
             let pair = if is_json {
@@ -158,8 +184,23 @@ fn header(auth: &Auth, secret: &Secret) -> Option<(HeaderName, HeaderValue)> {
             };
             (reqwest::header::AUTHORIZATION, format!("Basic {}", STANDARD.encode(pair)))
         }
-        Auth::None | Auth::Password(_) => return None,
+        Auth::None
+        | Auth::Password(_)
+        | Auth::ClientCredentials(_)
+        | Auth::JwtBearer(_)
+        | Auth::RefreshToken(_) => return None,
     };
+    sensitive(name, &value)
+}
+
+fn bearer(token: &str) -> Option<(HeaderName, HeaderValue)> {
+    if token.is_empty() {
+        return None;
+    }
+    sensitive(reqwest::header::AUTHORIZATION, &format!("Bearer {token}"))
+}
+
+fn sensitive(name: HeaderName, value: &str) -> Option<(HeaderName, HeaderValue)> {
     let mut value = HeaderValue::try_from(value).ok()?;
     value.set_sensitive(true);
     Some((name, value))

@@ -118,17 +118,19 @@ impl Queue {
         self.ready.iter().chain(&self.waiting)
     }
 
-    /// The next batch that is due; those sent before come first.
-    pub(super) fn pop(&mut self, now: Timestamp) -> Option<Batch> {
-        if let Some(due) = self.waiting.iter().position(|batch| batch.not_before <= now) {
+    /// The next batch that is due and may travel now; those sent before come first.
+    pub(super) fn pop(&mut self, now: Timestamp, may_travel: impl Fn(&Batch) -> bool) -> Option<Batch> {
+        let is_due = |batch: &Batch| batch.not_before <= now && may_travel(batch);
+        if let Some(due) = self.waiting.iter().position(is_due) {
             return Some(self.waiting.swap_remove(due));
         }
-        self.ready.pop_front()
+        let next = self.ready.iter().position(&may_travel)?;
+        self.ready.remove(next)
     }
 
     /// When the first batch becomes due that is not yet.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.waiting.iter().map(|batch| batch.not_before).min()
+    pub(super) fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        self.waiting.iter().map(|batch| batch.not_before).filter(|due| *due > now).min()
     }
 
     pub(super) fn put_back(&mut self, batch: Batch) {

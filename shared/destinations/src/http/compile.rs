@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::answer::{CompiledAnswer, Meanings};
 use super::encode::{CompiledOperation, MatchField, Segment, Template, UrlPart, percent_encode, write_text};
 use super::transport::{self, HeaderMap, HeaderName, HeaderValue};
+use crate::oauth::Endpoint;
 
 /// Requests in flight per chunk, where neither connection nor connector says.
 const REQUESTS_IN_FLIGHT: u32 = 8;
@@ -120,7 +121,15 @@ fn check_sign_in(definition: &ResolvedSync, connector: &HttpConnector, problems:
             Some(AuthKind::Header)
         }
         Auth::Password(_) => None,
+        Auth::ClientCredentials(_) => Some(AuthKind::ClientCredentials),
+        Auth::JwtBearer(_) => Some(AuthKind::JwtBearer),
+        Auth::RefreshToken(_) => Some(AuthKind::RefreshToken),
     };
+    if definition.connection.auth.oauth().is_some() && token_endpoint(definition, connector).is_none() {
+        let message =
+            format!("give a token_url that begins with https://: the connector {} has none", connector.name);
+        problems.push(Problem::at("/connection/auth", message));
+    }
     let accepted = kind.is_some_and(|kind| connector.auth.is_empty() || connector.auth.contains(&kind));
     if !accepted {
         let message = format!(
@@ -132,14 +141,49 @@ fn check_sign_in(definition: &ResolvedSync, connector: &HttpConnector, problems:
     }
 }
 
+/// Where access tokens are had, if they are how to sign in and somebody says so: the connection, else the connector.
+pub(crate) fn token_endpoint(definition: &ResolvedSync, connector: &HttpConnector) -> Option<Endpoint> {
+    let oauth = definition.connection.auth.oauth()?;
+    let url = match (&oauth.token_url, &connector.token_url) {
+        (Some(url), _) => url.clone(),
+        (None, Some(url)) => {
+            let mut texts = Texts {
+                settings: settings(definition, connector, &mut Vec::new()),
+                object: &definition.sync.object,
+                match_field: None,
+                wants_match_field: false,
+            };
+            texts.text(url).ok()?
+        }
+        (None, None) => return None,
+    };
+    let url = match url.strip_prefix('/') {
+        Some(path) => format!("{}/{path}", definition.address.trim_end_matches('/')),
+        None => url,
+    };
+    let is_url = reqwest::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "https" | "http"));
+    is_url.then(|| Endpoint::new(url))
+}
+
 fn ways(connector: &HttpConnector) -> String {
-    let all = [AuthKind::None, AuthKind::Bearer, AuthKind::Basic, AuthKind::Header];
+    let all = [
+        AuthKind::None,
+        AuthKind::Bearer,
+        AuthKind::Basic,
+        AuthKind::Header,
+        AuthKind::ClientCredentials,
+        AuthKind::JwtBearer,
+        AuthKind::RefreshToken,
+    ];
     let kinds = if connector.auth.is_empty() { &all } else { connector.auth.as_slice() };
     let names = kinds.iter().map(|kind| match kind {
         AuthKind::None => "none",
         AuthKind::Bearer => "bearer",
         AuthKind::Basic => "basic",
         AuthKind::Header => "header",
+        AuthKind::ClientCredentials => "client_credentials",
+        AuthKind::JwtBearer => "jwt_bearer",
+        AuthKind::RefreshToken => "refresh_token",
     });
     names.collect::<Vec<_>>().join(", ")
 }
@@ -158,6 +202,7 @@ enum Filled {
     Value(String),
     MatchValue,
     Id,
+    Ids,
 }
 
 impl Texts<'_> {
@@ -174,6 +219,7 @@ impl Texts<'_> {
                         Filled::MatchValue
                     }
                     TextSlot::Id => Filled::Id,
+                    TextSlot::Ids => Filled::Ids,
                     TextSlot::Setting(name) => {
                         Filled::Value(self.settings.get(name).cloned().unwrap_or_default())
                     }
@@ -202,7 +248,9 @@ impl Texts<'_> {
             match part {
                 Filled::Literal(text) => out.push_str(&text),
                 Filled::Value(value) => put(&mut out, &value),
-                Filled::MatchValue | Filled::Id => return Err(format!("{text} differs from row to row")),
+                Filled::MatchValue | Filled::Id | Filled::Ids => {
+                    return Err(format!("{text} differs from row to row"));
+                }
             }
         }
         Ok(out)
@@ -228,6 +276,7 @@ fn compile_operation(
             }
             Filled::MatchValue => UrlPart::MatchValue,
             Filled::Id => UrlPart::Id,
+            Filled::Ids => UrlPart::Ids,
         });
     }
     let body = operation.body.as_ref().map(|body| template(body, texts)).transpose()?;
@@ -238,7 +287,7 @@ fn compile_operation(
     let answer = {
         let meanings = Meanings {
             statuses: connector.statuses.iter().chain(&operation.statuses).map(|(k, v)| (*k, *v)).collect(),
-            codes: connector.codes.iter().map(|(code, meaning)| (code.clone(), *meaning)).collect(),
+            codes: connector.codes.iter().chain(&operation.codes).map(|(k, v)| (k.clone(), *v)).collect(),
             row_in_path: url.iter().any(|part| matches!(part, UrlPart::MatchValue | UrlPart::Id)),
         };
         CompiledAnswer::compile(&operation.answer, &connector.error, meanings, &mut |pointer| {
@@ -391,14 +440,14 @@ impl Writer {
 }
 
 /// The limits of an account: the connection's, else the connector's, else Penstock's.
-pub(super) struct EffectiveLimits {
-    pub(super) requests_in_flight: usize,
-    pub(super) answer_timeout: Duration,
+pub(crate) struct EffectiveLimits {
+    pub(crate) requests_in_flight: usize,
+    pub(crate) answer_timeout: Duration,
     /// Requests and the time in which so many are allowed. Requests per day are no matter of pace: push keeps count.
-    pub(super) windows: Vec<(u32, Duration)>,
+    pub(crate) windows: Vec<(u32, Duration)>,
 }
 
-pub(super) fn limits(connection: &Limits, connector: &Limits) -> EffectiveLimits {
+pub(crate) fn limits(connection: &Limits, connector: &Limits) -> EffectiveLimits {
     let limits = connection.or(connector);
     let windows = [
         (limits.requests_per_second, 1),

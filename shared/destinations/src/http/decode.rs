@@ -240,10 +240,24 @@ fn element_verdict(
         }
         return Verdict::Done(outcome);
     }
-    let meanings = &operation.answer.meanings;
-    let refusal = rule.refusal(list, element, status, meanings);
-    let meaning = meanings.of_code(&refusal.code).unwrap_or(Meaning::Rejected);
+    let refusal = rule.refusal(list, element, status, &operation.answer.meanings);
+    refused(operation, status, refusal)
+}
+
+/// What becomes of a row that was refused so.
+fn refused(operation: &CompiledOperation, status: u16, refusal: Refusal) -> Verdict {
+    let meaning = operation.answer.meanings.of_code(&refusal.code).unwrap_or(Meaning::Rejected);
     fate(operation, status, row_fate(meaning, operation.kind), refusal)
+}
+
+/// What becomes of a row that is said to be refused elsewhere than in an answer to its request.
+pub(super) fn told_refused(
+    operation: &CompiledOperation,
+    code: &str,
+    message: &str,
+    field: Option<&str>,
+) -> Verdict {
+    refused(operation, 200, Refusal::cut(code, message, field))
 }
 
 /// The rows that have the same key in a request. Mostly one.

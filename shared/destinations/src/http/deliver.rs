@@ -1,5 +1,6 @@
 //! The one place that sends: several requests in flight, paced, retried as far as is safe, ended in time.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -19,7 +20,13 @@ const RESERVE: Duration = Duration::from_secs(3);
 /// From here on waiting is the state machine's, where it costs nothing; it waits for half a minute at least.
 const LONG_WAIT: Duration = Duration::from_secs(20);
 
-pub(super) async fn deliver(destination: &HttpDestination, work: Work<'_>) -> Result<Rest, Failure> {
+/// Delivers a push's operations. `parents` holds, for each of them, what it must not share with a request that is under way at the
+/// same time; operations beyond its end share nothing.
+pub(super) async fn deliver(
+    destination: &HttpDestination,
+    work: Work<'_>,
+    parents: &[Vec<u64>],
+) -> Result<Rest, Failure> {
     if work.operations.is_empty() {
         return Ok(Rest::Nothing);
     }
@@ -27,6 +34,7 @@ pub(super) async fn deliver(destination: &HttpDestination, work: Work<'_>) -> Re
     let delivery = Delivery {
         destination,
         operations: &work.operations,
+        parents,
         witness: work.witness,
         last_send: Timestamp(
             work.until.0.saturating_sub(i64::try_from(reserve.as_millis()).unwrap_or(i64::MAX)),
@@ -106,18 +114,25 @@ impl<'a> Course<'a> {
         let delivery = self.delivery;
         let clock = &delivery.destination.parts.clock;
         let mut in_flight = FuturesUnordered::new();
+        // The parents of rows in flight: no two batches in flight have one in common.
+        let mut busy = HashSet::new();
         loop {
             let now = clock.now();
             let mut wake = None;
             let most = if self.probe { 1 } else { delivery.destination.requests_in_flight };
             while self.failure.is_none() && now < delivery.last_send && in_flight.len() < most {
-                let Some(batch) = self.queue.pop(now) else {
-                    wake = self.queue.next_due();
+                let may_travel = |batch: &Batch| delivery.may_travel(batch, &busy);
+                let Some(batch) = self.queue.pop(now, may_travel) else {
+                    wake = self.queue.next_due(now);
                     break;
                 };
                 let place = delivery.destination.pace().take(now);
                 match place {
-                    Ok(()) => in_flight.push(delivery.attempt(batch)),
+                    Ok(()) => {
+                        let parents = delivery.parents_of(&batch);
+                        busy.extend(&parents);
+                        in_flight.push(async move { (parents, delivery.attempt(batch).await) });
+                    }
                     Err(free) => {
                         self.queue.put_back(batch);
                         wake = Some(free);
@@ -144,10 +159,13 @@ impl<'a> Course<'a> {
                     },
                 }
             };
+            let Some((parents, finished)) = finished else { continue };
+            for parent in parents {
+                busy.remove(&parent);
+            }
             match finished {
-                None => {}
-                Some(Ok(report)) => self.take(report)?,
-                Some(Err(failure)) => self.fail(failure),
+                Ok(report) => self.take(report)?,
+                Err(failure) => self.fail(failure),
             }
         }
     }

@@ -44,6 +44,8 @@ pub(super) enum UrlPart {
     Static(String),
     MatchValue,
     Id,
+    /// The ids of all rows, with commas between.
+    Ids,
 }
 
 /// A compiled body: `head`, then `row` for each row with commas between, then `tail`.
@@ -163,7 +165,7 @@ pub fn encode(operation: &CompiledOperation, rows: &[&Operation]) -> Request {
     }
     Request {
         method: operation.method.clone(),
-        url: url(operation, rows.first().copied()),
+        url: url(operation, rows),
         headers: operation.headers.clone(),
         body: Bytes::from(body),
     }
@@ -247,13 +249,22 @@ pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-fn url(operation: &CompiledOperation, row: Option<&Operation>) -> String {
+fn url(operation: &CompiledOperation, rows: &[&Operation]) -> String {
+    let row = rows.first();
     let mut url = String::new();
     for part in &operation.url {
         match part {
             UrlPart::Static(text) => url.push_str(text),
             UrlPart::Id => {
                 if let Some(id) = row.and_then(|row| row.id.as_deref()) {
+                    percent_encode(&mut url, id);
+                }
+            }
+            UrlPart::Ids => {
+                for (n, id) in rows.iter().filter_map(|row| row.id.as_deref()).enumerate() {
+                    if n > 0 {
+                        url.push(',');
+                    }
                     percent_encode(&mut url, id);
                 }
             }
@@ -277,7 +288,7 @@ pub(super) fn plain(json: &str) -> std::borrow::Cow<'_, str> {
 }
 
 /// Percent-encodes everything but the unreserved characters (RFC 3986 section 2.3).
-pub(super) fn percent_encode(out: &mut String, text: &str) {
+pub(crate) fn percent_encode(out: &mut String, text: &str) {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),

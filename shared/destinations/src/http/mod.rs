@@ -21,7 +21,7 @@ use pace::Pace;
 
 mod answer;
 mod attempt;
-mod auth;
+pub(crate) mod auth;
 mod batch;
 pub mod compile;
 mod cursor;
@@ -29,8 +29,8 @@ pub mod decode;
 mod deliver;
 pub mod encode;
 mod extract;
-mod pace;
-mod retry;
+pub(crate) mod pace;
+pub(crate) mod retry;
 #[cfg(test)]
 mod tests;
 pub mod transport;
@@ -69,13 +69,37 @@ impl HttpDestination {
             requests_in_flight: limits.requests_in_flight,
             answer_timeout: limits.answer_timeout,
             rate_headers: connector.rate_headers.clone(),
-            sign_in: SignIn::new(definition.connection.auth.clone(), connector.name.clone()),
+            sign_in: SignIn::new(
+                definition.connection.auth.clone(),
+                connector.name.clone(),
+                compile::token_endpoint(definition, connector),
+            ),
             pace: Mutex::new(Pace::new(&limits.windows, width)),
             parts,
         })
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
+    /// As [`deliver`](Destination::deliver), without two requests under way that share a parent: `parents` holds those of each
+    /// operation.
+    pub(crate) async fn deliver_apart(&self, work: Work<'_>, parents: &[Vec<u64>]) -> Result<Rest, Failure> {
+        deliver::deliver(self, work, parents).await
+    }
+
+    /// What becomes of a row of which another call has told that it was refused.
+    ///
+    /// # Errors
+    /// [`FailureName::InvariantBroken`] if the connector has no such operation.
+    pub(crate) fn verdict(
+        &self,
+        kind: OperationKind,
+        code: &str,
+        message: &str,
+        field: Option<&str>,
+    ) -> Result<decode::Verdict, Failure> {
+        Ok(decode::told_refused(self.operation(kind)?, code, message, field))
+    }
+
+    pub(crate) fn pace(&self) -> MutexGuard<'_, Pace> {
         // The pace is valid after every statement of its methods.
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,6 +119,6 @@ impl HttpDestination {
 
 impl Destination for HttpDestination {
     fn deliver<'a>(&'a self, work: Work<'a>) -> Boxed<'a, Result<Rest, Failure>> {
-        Box::pin(deliver::deliver(self, work))
+        Box::pin(deliver::deliver(self, work, &[]))
     }
 }

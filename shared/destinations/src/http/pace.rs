@@ -26,7 +26,7 @@ const EASING: f64 = 0.98;
 const MEASURED: usize = 16;
 
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     windows: Vec<Window>,
     learned: f64,
     learned_next: f64,
@@ -39,7 +39,7 @@ pub(super) struct Pace {
 /// What one push leaves for the next.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct KeptPace {
+pub(crate) struct KeptPace {
     /// Per limit: the moment from which its next request may leave, in milliseconds since 1970.
     next_ms: Vec<i64>,
     /// The learned spacing in microseconds.
@@ -118,7 +118,7 @@ impl Pace {
     }
 
     /// Takes a place for a request that leaves now, or says when the next one is free.
-    pub(super) fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
+    pub(crate) fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         let at = micros(now);
         let free = self
             .windows
@@ -142,7 +142,7 @@ impl Pace {
 
     /// The destination said "too many" to a request sent at `sent_at`: halves the pace, once for all requests that were
     /// under way together. Gives how often in a row.
-    pub(super) fn throttled(&mut self, now: Timestamp, sent_at: Timestamp) -> u32 {
+    pub(crate) fn throttled(&mut self, now: Timestamp, sent_at: Timestamp) -> u32 {
         if sent_at >= self.lowered_at {
             self.throttles = self.throttles.saturating_add(1);
             self.lowered_at = now.max(Timestamp(sent_at.0.saturating_add(1)));
@@ -154,7 +154,7 @@ impl Pace {
     }
 
     /// The destination took a request that was sent at `sent_at`: raises the pace a little.
-    pub(super) fn succeeded(&mut self, sent_at: Timestamp) {
+    pub(crate) fn succeeded(&mut self, sent_at: Timestamp) {
         if sent_at < self.lowered_at {
             return;
         }
@@ -166,7 +166,7 @@ impl Pace {
     }
 
     /// Nothing leaves before this moment.
-    pub(super) fn hold_until(&mut self, moment: Timestamp) {
+    pub(crate) fn hold_until(&mut self, moment: Timestamp) {
         self.held_until = self.held_until.max(moment);
     }
 

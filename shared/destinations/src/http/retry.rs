@@ -5,11 +5,12 @@ use std::time::Duration;
 use penstock_model::Timestamp;
 use penstock_model::connector::RateHeaders;
 use penstock_model::port::Random;
+use penstock_model::report::AccountUse;
 
 use super::transport::HeaderMap;
 
 /// How often a request is sent before the destination counts as unavailable, or a row as rejected.
-pub(super) const ATTEMPTS: u32 = 6;
+pub(crate) const ATTEMPTS: u32 = 6;
 /// The longest first wait; each further one is up to twice as long.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
@@ -17,7 +18,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Exponential backoff with full jitter: anything from nothing to the bound of this attempt, which is counted from 1.
-pub(super) fn backoff(attempt: u32, random: &dyn Random) -> Duration {
+pub(crate) fn backoff(attempt: u32, random: &dyn Random) -> Duration {
     let bound = FIRST_BACKOFF.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_BACKOFF);
     let bound = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(random.next() % bound.saturating_add(1))
@@ -38,7 +39,7 @@ fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 /// `Retry-After` (RFC 9110 section 10.2.3): whole seconds, or a date, which is counted from the answer's own `Date` so that
 /// clocks need not agree.
-pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = header(headers, "retry-after")?;
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds).min(LONGEST_WAIT));
@@ -76,6 +77,11 @@ pub(super) fn nothing_left(names: &RateHeaders, headers: &HeaderMap) -> bool {
         .as_deref()
         .and_then(|name| header(headers, name))
         .is_some_and(|left| left.parse() == Ok(0_i64))
+}
+
+/// What an answer says of the account's use.
+pub(crate) fn account_use(names: &RateHeaders, headers: &HeaderMap) -> Option<AccountUse> {
+    AccountUse::read(header(headers, names.used.as_deref()?)?)
 }
 
 #[cfg(test)]
@@ -142,6 +148,7 @@ mod tests {
             reset_after_s: Some("x-after".into()),
             reset_at_s: Some("x-at".into()),
             window_ms: Some("x-window".into()),
+            used: None,
         };
         let now = Timestamp(1_000_000);
         for (pairs, left, reset) in [

@@ -54,7 +54,12 @@ pub(super) fn parse_address(address: &str) -> Result<Config, Problem> {
 pub(super) fn check_auth(auth: &Auth) -> Result<(), Problem> {
     match auth {
         Auth::None | Auth::Password(_) => Ok(()),
-        Auth::Bearer(_) | Auth::Basic(_) | Auth::Header(_) => Err(Problem::at(
+        Auth::Bearer(_)
+        | Auth::Basic(_)
+        | Auth::Header(_)
+        | Auth::ClientCredentials(_)
+        | Auth::JwtBearer(_)
+        | Auth::RefreshToken(_) => Err(Problem::at(
             "/auth",
             "PostgreSQL is signed in to by auth.password, or without auth where the server asks for none",
         )),
@@ -174,7 +179,7 @@ impl Door {
                 "the password of the database is not to be found",
                 error,
             ),
-            SecretError::Unavailable { .. } => Failure::because(
+            SecretError::Unavailable { .. } | SecretError::ReadOnly { .. } => Failure::because(
                 FailureName::SecretsUnavailable,
                 "the password of the database could not be fetched",
                 error,

@@ -120,7 +120,7 @@ impl<'p, 'a> Lane<'p, 'a> {
 
     async fn part(&mut self, sql: &str, shape: &Shape<'_>, rows: &[&Row<'_>]) -> Result<Sent, Halt> {
         let parameters = parameters(shape, rows);
-        let mut usage = ApiUsage { requests: 1, throttled: 0, retried: 0 };
+        let mut usage = ApiUsage { requests: 1, ..ApiUsage::default() };
         let mut in_doubt = false;
         loop {
             let timeout = self.may_start().await?;
@@ -156,7 +156,7 @@ impl<'p, 'a> Lane<'p, 'a> {
                 }
                 Err(trouble) => trouble,
             };
-            usage = ApiUsage { requests: 1, throttled: 0, retried: 1 };
+            usage = ApiUsage { requests: 1, retried: 1, ..ApiUsage::default() };
             match trouble {
                 Trouble::Row(refusal) => {
                     self.failures = 0;
@@ -245,7 +245,7 @@ impl<'p, 'a> Lane<'p, 'a> {
             self.abandon();
         }
         if throttled {
-            self.push.witness.count(ApiUsage { requests: 0, throttled: 1, retried: 0 });
+            self.push.witness.count(ApiUsage { throttled: 1, ..ApiUsage::default() });
         }
         self.failures += 1;
         if self.failures >= TRIES {

@@ -57,7 +57,7 @@ pub fn open(
     public_only: Option<Arc<dyn Resolver>>,
     width: u32,
 ) -> Result<Arc<dyn Destination>, Failure> {
-    let Parts { clock, random, secrets, transport: _ } = parts;
+    let Parts { clock, random, secrets, transport: _, known: _ } = parts;
     let (door, table) = door_and_table(definition, secrets, public_only)
         .map_err(|problems| crate::invalid(definition, &problems))?;
     let limits = &definition.connection.limits;

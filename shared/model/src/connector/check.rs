@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use super::answer::{Answer, By, Codes, Pointer, Test};
 use super::http::{HttpConnector, HttpOperation, Method};
-use super::template::{BodyText, EACH, RowSlot, SPREAD, TextPart, TextSlot, body_text, parse_text};
+use super::template::{
+    BodyText, EACH, RowSlot, SPREAD, TextPart, TextSlot, body_text, holds_ids, parse_text,
+};
 use crate::definition::{Problem, pointer_part};
 
 /// Whether placeholders for parts of a row may stand in a text.
@@ -41,6 +43,12 @@ impl Check<'_> {
             && !(address.starts_with("https://") || address.starts_with("http://"))
         {
             self.add("/address", "the address must begin with https:// or http://");
+        }
+        if let Some(url) = &connector.token_url {
+            if !(url.starts_with("https://") || url.starts_with("http://") || url.starts_with('/')) {
+                self.add("/token_url", "give a URL that begins with https://, or a path that begins with /");
+            }
+            self.text("/token_url", url, Rows::None);
         }
         for name in connector.settings.keys() {
             if !matches!(TextSlot::named(name), TextSlot::Setting(_)) || name.contains(['{', '}']) {
@@ -92,8 +100,11 @@ impl Check<'_> {
                 }
                 self.body(&format!("{at}/body"), body, rows, &mut each);
             }
-            None if rows == Rows::None => {
-                self.add(format!("{at}/body"), "a request of several rows needs a body with $each");
+            None if rows == Rows::None && !holds_ids(&operation.path) => {
+                self.add(
+                    format!("{at}/body"),
+                    "a request of several rows needs a body with $each, or {ids} in its path",
+                );
             }
             None => {}
         }
@@ -249,6 +260,11 @@ impl Check<'_> {
                             at,
                             format!("{{{name}}} may stand in the path of a request of one row only"),
                         );
+                    }
+                }
+                TextSlot::Ids => {
+                    if !at.ends_with("/path") {
+                        self.add(at, "{ids} may stand in the path of a request only");
                     }
                 }
                 TextSlot::Setting(name) => {

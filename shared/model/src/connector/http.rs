@@ -27,6 +27,9 @@ pub struct HttpConnector {
     /// The ways to sign in that the API accepts; any, if left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auth: Vec<AuthKind>,
+    /// Where OAuth access tokens are had: a URL, or a path after the address. A connection's own `token_url` comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<String>,
     /// Values that a connection may choose, such as an API version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, Setting>,
@@ -70,6 +73,12 @@ pub enum AuthKind {
     Basic,
     /// A header of its own.
     Header,
+    /// OAuth 2.0 client credentials.
+    ClientCredentials,
+    /// OAuth 2.0 with a signed assertion.
+    JwtBearer,
+    /// OAuth 2.0 with a refresh token.
+    RefreshToken,
 }
 
 /// A value that a connection may choose.
@@ -101,6 +110,10 @@ pub struct RateHeaders {
     /// The length of the sliding window over which requests are counted, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_ms: Option<String>,
+    /// How many of the account's requests are used and how many it has, as `used/all`, with or without a name and an equals sign
+    /// before it (Salesforce). It is shown in the report; nothing is slowed down by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<String>,
 }
 
 /// Where a request that fails as a whole says why.
@@ -145,7 +158,8 @@ pub enum Meaning {
 pub struct HttpOperation {
     /// The HTTP method.
     pub method: Method,
-    /// The path, and query if any, after the address: `/contacts/{id}`. What placeholders stand for is percent-encoded.
+    /// The path, and query if any, after the address: `/contacts/{id}`. What placeholders stand for is percent-encoded. `{ids}` stands for the
+    /// ids of all records of a request without a body, with commas between.
     pub path: String,
     /// How many rows go into a request.
     #[serde(default)]
@@ -168,6 +182,9 @@ pub struct HttpOperation {
     /// What statuses mean for this operation, before those of the connector.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub statuses: BTreeMap<u16, Meaning>,
+    /// What error codes mean for this operation, before those of the connector.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub codes: BTreeMap<String, Meaning>,
     /// Where the answer tells what became of each row. Left out, a status that is `accepted` accepts every row.
     #[serde(default)]
     pub answer: Answer,

@@ -62,6 +62,8 @@ pub enum TextSlot<'a> {
     MatchValue,
     /// The record's id at the destination; only where a request holds one row.
     Id,
+    /// The ids of all records of the request, with commas between; in paths only.
+    Ids,
     /// The setting of this name.
     Setting(&'a str),
 }
@@ -75,6 +77,7 @@ impl<'a> TextSlot<'a> {
             "match.field" => Self::MatchField,
             "match.value" => Self::MatchValue,
             "id" => Self::Id,
+            "ids" => Self::Ids,
             setting => Self::Setting(setting),
         }
     }
@@ -142,12 +145,21 @@ pub fn body_text(text: &str) -> Result<BodyText<'_>, String> {
     })
 }
 
+/// Whether a path holds the ids of all records of its request.
+pub(super) fn holds_ids(path: &str) -> bool {
+    parse_text(path).is_ok_and(|parts| {
+        let is_ids = |part: &TextPart| {
+            matches!(part, TextPart::Placeholder(name) if TextSlot::named(name) == TextSlot::Ids)
+        };
+        parts.iter().any(is_ids)
+    })
+}
+
 /// Whether a path or a body holds the record's id.
 pub(super) fn uses_id(path: &str, body: Option<&Value>) -> bool {
+    let is_id = |name: &str| matches!(TextSlot::named(name), TextSlot::Id | TextSlot::Ids);
     let in_path = parse_text(path).is_ok_and(|parts| {
-        parts
-            .iter()
-            .any(|part| matches!(part, TextPart::Placeholder(name) if TextSlot::named(name) == TextSlot::Id))
+        parts.iter().any(|part| matches!(part, TextPart::Placeholder(name) if is_id(name)))
     });
     in_path || body.is_some_and(body_uses_id)
 }

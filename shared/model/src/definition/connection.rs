@@ -10,7 +10,7 @@ pub struct Connection {
     /// Its name; the file's name without `.yaml` if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// A built-in connector (`hubspot`, `postgres`) or the path of a connector file (`./my-crm.yaml`, relative to this file).
+    /// A built-in connector (`hubspot`, `postgres`, `salesforce`) or the path of a connector file (`./my-crm.yaml`, relative to this file).
     pub connector: String,
     /// The account's address, if it is the same everywhere: a URL such as `https://api.example.com` or `postgres://user@host:5432/database`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,6 +90,15 @@ pub enum Auth {
     Header(HeaderAuth),
     /// A database password. The secret is the password, or JSON with `password` (and `username`), as RDS keeps it.
     Password(Credential),
+    /// OAuth 2.0 client credentials (RFC 6749 section 4.4). The secret is JSON with `client_id` and `client_secret`.
+    ClientCredentials(OAuth),
+    /// OAuth 2.0 with a signed assertion (RFC 7523 section 2.1). The secret is JSON with `client_id`, `username` and `private_key`: an RSA key as
+    /// PEM, its line ends written as `\n`.
+    JwtBearer(OAuth),
+    /// OAuth 2.0 with a refresh token (RFC 6749 section 6). The secret is JSON with `refresh_token`, `client_id` and, unless the app has none,
+    /// `client_secret`. If the destination replaces the refresh token, the new one is written into the secret before it is used:
+    /// the secret must be one that Penstock may write (on a laptop a file, no environment variable).
+    RefreshToken(OAuth),
 }
 
 /// A credential by reference.
@@ -110,6 +119,24 @@ pub struct HeaderAuth {
     pub secret: SecretRef,
 }
 
+/// Where access tokens are had, and with which credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OAuth {
+    /// Where the secret is.
+    pub secret: SecretRef,
+    /// The URL that gives tokens, if the connector does not know it or this account has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<String>,
+    /// For whom the token is meant: the claim `aud` of an assertion, and otherwise the parameter `audience`. Left out, an assertion names what the
+    /// connector says, or the token's URL; other grants name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// The scopes to ask for, with spaces between. Left out, the destination decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+}
+
 impl Auth {
     /// The reference, if there is a credential.
     #[must_use]
@@ -120,6 +147,20 @@ impl Auth {
                 Some(&credential.secret)
             }
             Self::Header(header) => Some(&header.secret),
+            Self::ClientCredentials(oauth) | Self::JwtBearer(oauth) | Self::RefreshToken(oauth) => {
+                Some(&oauth.secret)
+            }
+        }
+    }
+
+    /// What is said of access tokens, if they are how to sign in.
+    #[must_use]
+    pub fn oauth(&self) -> Option<&OAuth> {
+        match self {
+            Self::None | Self::Bearer(_) | Self::Basic(_) | Self::Header(_) | Self::Password(_) => None,
+            Self::ClientCredentials(oauth) | Self::JwtBearer(oauth) | Self::RefreshToken(oauth) => {
+                Some(oauth)
+            }
         }
     }
 
@@ -132,6 +173,9 @@ impl Auth {
             Self::Basic(_) => Self::Basic(Credential { secret }),
             Self::Password(_) => Self::Password(Credential { secret }),
             Self::Header(header) => Self::Header(HeaderAuth { name: header.name.clone(), secret }),
+            Self::ClientCredentials(oauth) => Self::ClientCredentials(OAuth { secret, ..oauth.clone() }),
+            Self::JwtBearer(oauth) => Self::JwtBearer(OAuth { secret, ..oauth.clone() }),
+            Self::RefreshToken(oauth) => Self::RefreshToken(OAuth { secret, ..oauth.clone() }),
         }
     }
 }

@@ -6,7 +6,7 @@ mod field;
 mod sync;
 mod unload;
 
-pub use connection::{Auth, Connection, Credential, Environment, HeaderAuth, Limits, SecretRef};
+pub use connection::{Auth, Connection, Credential, Environment, HeaderAuth, Limits, OAuth, SecretRef};
 pub use field::{Field, FieldDetails, Lookup, LookupField, OnMissing, OnNull, Write};
 pub use sync::{
     Delivery, FirstRun, Guards, Limit, MappingTest, Mode, OnMappingChange, OnRemoved, OnRemovedWord, Scope,
@@ -51,10 +51,12 @@ impl ResolvedSync {
     }
 
     /// Chunks that may be delivered at the same time, by the connection or else its connector. The state machine delivers
-    /// this many, and each takes this share of the account's limits: both ask here.
+    /// this many, and each takes this share of the account's limits: both ask here. One, where chunks could lock each other's rows
+    /// out at the destination, unless somebody says otherwise.
     #[must_use]
     pub fn concurrency(&self) -> u32 {
-        self.limits().concurrency.unwrap_or(CONCURRENCY).max(1)
+        let unless_told = if self.connector.locks_parents() && self.sync.refers() { 1 } else { CONCURRENCY };
+        self.limits().concurrency.unwrap_or(unless_told).max(1)
     }
 
     fn limits(&self) -> Limits {

@@ -69,6 +69,16 @@ impl Sync {
     fn unmatched(&self) -> impl Iterator<Item = (&String, &Field)> {
         self.fields.iter().filter(|(name, _)| !self.matched.contains_key(*name))
     }
+
+    /// Whether rows refer to other records, as far as the names tell: by a lookup, by a field of another record (`Account.Ext__c`), or by
+    /// an id that is not just about who owns the record or of which kind it is.
+    #[must_use]
+    pub fn refers(&self) -> bool {
+        self.fields.iter().any(|(name, field)| {
+            let is_id = name.ends_with("Id") && !matches!(name.as_str(), "Id" | "OwnerId" | "RecordTypeId");
+            is_id || name.contains('.') || field.details().lookup.is_some()
+        })
+    }
 }
 
 /// When a sync starts by itself.

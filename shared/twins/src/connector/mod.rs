@@ -236,7 +236,10 @@ fn compile(
 fn first_way(connector: &HttpConnector, token: &str) -> Auth {
     match connector.auth.first() {
         Some(AuthKind::None) => Auth::None,
-        Some(AuthKind::Bearer) | None => Auth::Bearer(token.to_owned()),
+        Some(
+            AuthKind::Bearer | AuthKind::ClientCredentials | AuthKind::JwtBearer | AuthKind::RefreshToken,
+        )
+        | None => Auth::Bearer(token.to_owned()),
         Some(AuthKind::Basic) => {
             let (user, password) = token.split_once(':').unwrap_or(("twin", token));
             Auth::Basic { user: user.to_owned(), password: password.to_owned() }

@@ -69,6 +69,11 @@ impl TextPattern {
                         parts.push(Part::Capture(Capture::Id));
                         continue;
                     }
+                    TextSlot::Ids => {
+                        return Err(
+                            "a twin does not take apart the ids of several records in a path".to_owned()
+                        );
+                    }
                     TextSlot::Setting(setting) => {
                         let value = settings.get(setting).ok_or_else(|| {
                             format!("the setting {setting} has no default and is not given")

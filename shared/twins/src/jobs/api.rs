@@ -23,22 +23,25 @@ use crate::{
     desk::{Dialect, Limits, Refusal, Request, claims_json, empty, json_response, text},
     journal::{Applied, Journal},
     row_error::RowError,
+    salesforce::Schema,
 };
 
 pub(crate) struct Api {
-    pub(super) token: String,
-    pub(super) objects: BTreeMap<String, Object>,
+    pub(crate) token: String,
+    pub(crate) objects: BTreeMap<String, Object>,
     /// The oldest first.
-    pub(super) jobs: Vec<Job>,
-    pub(super) made: usize,
-    pub(super) next_record: u64,
-    pub(super) queued: JobWait,
-    pub(super) running: JobWait,
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) made: usize,
+    pub(crate) next_record: u64,
+    pub(crate) queued: JobWait,
+    pub(crate) running: JobWait,
     /// By the number of the job: after how many rows it fails.
-    pub(super) failing: HashMap<usize, usize>,
-    pub(super) max_bytes: usize,
-    pub(super) page: usize,
-    pub(super) refuse_row: Option<Arc<RefuseRow>>,
+    pub(crate) failing: HashMap<usize, usize>,
+    pub(crate) max_bytes: usize,
+    pub(crate) page: usize,
+    pub(crate) refuse_row: Option<Arc<RefuseRow>>,
+    /// What the objects look like, where that matters.
+    pub(crate) schemas: BTreeMap<String, Schema>,
 }
 
 #[derive(Deserialize)]
@@ -48,11 +51,11 @@ struct NewState {
 }
 
 /// A refusal of a whole request: status, code and words.
-struct Refused(StatusCode, &'static str, String);
+pub(crate) struct Refused(pub(crate) StatusCode, pub(crate) &'static str, pub(crate) String);
 
-type Answer = Result<Response<Bytes>, Refused>;
+pub(crate) type Answer = Result<Response<Bytes>, Refused>;
 
-fn bad(code: &'static str, message: impl Into<String>) -> Refused {
+pub(crate) fn bad(code: &'static str, message: impl Into<String>) -> Refused {
     Refused(StatusCode::BAD_REQUEST, code, message.into())
 }
 
@@ -61,7 +64,24 @@ fn wrong_state(job: &Job, wants: &str) -> Refused {
 }
 
 impl Api {
-    pub(super) fn seed(&mut self, object: &str, fields: JobRecord) -> String {
+    pub(crate) fn new() -> Self {
+        Self {
+            token: "00D-twin".to_owned(),
+            objects: BTreeMap::new(),
+            jobs: Vec::new(),
+            made: 0,
+            next_record: 0,
+            queued: JobWait::Polls(1),
+            running: JobWait::Polls(1),
+            failing: HashMap::new(),
+            max_bytes: 100_000_000,
+            page: 1_000,
+            refuse_row: None,
+            schemas: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn seed(&mut self, object: &str, fields: JobRecord) -> String {
         let id = record_id(&mut self.next_record);
         self.objects.entry(object.to_owned()).or_default().records.insert(id.clone(), fields);
         id
@@ -250,10 +270,31 @@ impl Api {
             return Ok(());
         }
         let object = job.wanted.object.clone();
+        if let Some(schema) = self.schemas.get(&object)
+            && let Some(column) = job.columns.iter().find(|column| !schema.knows(column, &self.schemas))
+        {
+            job.error = Some(format!("InvalidBatch : Field name not found : {column}"));
+            job.enter(JobState::Failed, now);
+            return Ok(());
+        }
+        if let Some(schema) = self.schemas.get(&object)
+            && let Some(field) = schema.named_twice(&job.columns)
+        {
+            job.error = Some(format!("InvalidBatch : {field} is given in two ways"));
+            job.enter(JobState::Failed, now);
+            return Ok(());
+        }
+        let rows: Vec<Result<JobRecord, RowError>> = job
+            .records()
+            .map(|row| match self.schemas.get(&object) {
+                Some(schema) => schema.read_cells(row, &self.objects),
+                None => Ok(row),
+            })
+            .collect();
         let refuse = |row: &JobRecord| -> Option<RowError> { refuse_row.as_ref()?(&object, row) };
         let until = fails_after.unwrap_or(usize::MAX);
         let records = self.objects.entry(object.clone()).or_default();
-        let written = records.process(job, until, refuse, || record_id(next_record));
+        let written = records.process(job, rows, until, refuse, || record_id(next_record));
         for Written { key, id, action } in written {
             let object = object.clone();
             journal.apply(Applied { sequence: 0, request, object, action, key, id, at: now.since_start });
@@ -289,6 +330,11 @@ impl Api {
 }
 
 impl Job {
+    /// Its rows, by column.
+    fn records(&self) -> impl Iterator<Item = JobRecord> {
+        self.rows.iter().map(|row| self.columns.iter().cloned().zip(row.iter().cloned()).collect())
+    }
+
     /// Reads the uploaded CSV; what is wrong with it fails the job when it is worked on.
     fn read(&mut self) {
         let Some(data) = &self.data else { return };
@@ -359,26 +405,26 @@ impl Job {
 }
 
 /// The next record's id, as long as Salesforce's.
-fn record_id(next: &mut u64) -> String {
+pub(crate) fn record_id(next: &mut u64) -> String {
     *next += 1;
     format!("003{next:015}")
 }
 
-fn nothing_here() -> Refused {
+pub(crate) fn nothing_here() -> Refused {
     Refused(StatusCode::NOT_FOUND, "NOT_FOUND", "The requested resource does not exist".to_owned())
 }
 
-fn no_such_method(method: &str) -> Refused {
+pub(crate) fn no_such_method(method: &str) -> Refused {
     let message = format!("HTTP method {method} is not possible here");
     Refused(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
 }
 
-fn not_supported(wants: &str) -> Refused {
+pub(crate) fn not_supported(wants: &str) -> Refused {
     let message = format!("the body must be {wants}");
     Refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message)
 }
 
-fn refused(Refused(status, code, message): Refused) -> Response<Bytes> {
+pub(crate) fn refused(Refused(status, code, message): Refused) -> Response<Bytes> {
     json_response(status, &json!([{"message": message, "errorCode": code}]))
 }
 

@@ -11,7 +11,7 @@ use crate::{clock::Moment, row_error::RowError};
 /// What a job does with its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Verb {
+pub(crate) enum Verb {
     Insert,
     Update,
     Upsert,
@@ -53,7 +53,7 @@ pub(super) enum LineEnding {
 /// The body by which a job is made.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     pub(super) object: String,
     pub(super) operation: Verb,
     pub(super) external_id_field_name: Option<String>,
@@ -127,14 +127,14 @@ pub enum JobWait {
 }
 
 /// A row that was looked at.
-pub(super) struct Done {
+pub(crate) struct Done {
     pub(super) row: usize,
     pub(super) id: String,
     /// Whether the record is new, or why the row failed.
     pub(super) result: Result<bool, RowError>,
 }
 
-pub(super) struct Job {
+pub(crate) struct Job {
     /// Its number among all that were made, from 1.
     pub(super) number: usize,
     pub(super) id: String,

@@ -4,11 +4,7 @@
 //! row. Facts from Salesforce's Bulk API 2.0 Developer Guide: "Create a Job", "Upload Job Data", "Understanding Bulk API 2.0
 //! Ingest", "Get All Jobs", "Limits and Allocations".
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    io,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use axum::http::{HeaderMap, Method};
 
@@ -21,10 +17,10 @@ use crate::{
     window::RateLimit,
 };
 
-mod api;
+pub(crate) mod api;
 mod csv;
-mod job;
-mod process;
+pub(crate) mod job;
+pub(crate) mod process;
 
 pub use job::{JobState, JobWait};
 pub use process::JobRecord;
@@ -32,7 +28,7 @@ pub use process::JobRecord;
 use api::Api;
 use process::Object;
 
-type RefuseRow = dyn Fn(&str, &JobRecord) -> Option<RowError> + Send + Sync;
+pub(crate) type RefuseRow = dyn Fn(&str, &JobRecord) -> Option<RowError> + Send + Sync;
 
 /// The simulated API. Clones share one state.
 #[derive(Clone)]
@@ -55,6 +51,13 @@ pub struct JobSeen {
     pub processed: usize,
     /// Rows among them that failed.
     pub failed: usize,
+}
+
+impl JobSeen {
+    pub(crate) fn of(job: &job::Job) -> Self {
+        let (processed, failed) = (job.done.len(), job.failed());
+        Self { id: job.id.clone(), state: job.state, processed, failed }
+    }
 }
 
 impl JobTwinBuilder {
@@ -140,20 +143,7 @@ impl JobTwinBuilder {
 impl JobTwin {
     /// A twin with defaults, to be changed.
     pub fn builder() -> JobTwinBuilder {
-        let api = Api {
-            token: "00D-twin".to_owned(),
-            objects: BTreeMap::new(),
-            jobs: Vec::new(),
-            made: 0,
-            next_record: 0,
-            queued: JobWait::Polls(1),
-            running: JobWait::Polls(1),
-            failing: HashMap::new(),
-            max_bytes: 100_000_000,
-            page: 1_000,
-            refuse_row: None,
-        };
-        JobTwinBuilder { api, setting: Setting::new(RateLimit::UNLIMITED) }
+        JobTwinBuilder { api: Api::new(), setting: Setting::new(RateLimit::UNLIMITED) }
     }
 
     /// From now on this token is asked for, as after a rotation.
@@ -186,13 +176,7 @@ impl JobTwin {
 
     /// The jobs that were made and not deleted, oldest first.
     pub fn jobs(&self) -> Vec<JobSeen> {
-        let seen = |job: &job::Job| JobSeen {
-            id: job.id.clone(),
-            state: job.state,
-            processed: job.done.len(),
-            failed: job.failed(),
-        };
-        self.0.lock().dialect.jobs.iter().map(seen).collect()
+        self.0.lock().dialect.jobs.iter().map(JobSeen::of).collect()
     }
 }
 

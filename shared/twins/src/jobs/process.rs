@@ -6,7 +6,7 @@ use super::job::{Done, Job, Verb};
 use crate::{journal::Action, row_error::RowError};
 
 /// What empties a field; an empty cell leaves it alone.
-const CLEARS: &str = "#N/A";
+pub(crate) const CLEARS: &str = "#N/A";
 const ID: &str = "Id";
 
 /// A record of a [`JobTwin`](super::JobTwin): its fields by name.
@@ -14,22 +14,22 @@ pub type JobRecord = BTreeMap<String, String>;
 
 /// The records of an object, by id.
 #[derive(Default)]
-pub(super) struct Object {
-    pub(super) records: BTreeMap<String, JobRecord>,
-    pub(super) external_ids: Vec<String>,
-    pub(super) required: Vec<String>,
+pub(crate) struct Object {
+    pub(crate) records: BTreeMap<String, JobRecord>,
+    pub(crate) external_ids: Vec<String>,
+    pub(crate) required: Vec<String>,
 }
 
 /// What was written of a row, for the journal.
-pub(super) struct Written {
-    pub(super) key: String,
-    pub(super) id: String,
-    pub(super) action: Action,
+pub(crate) struct Written {
+    pub(crate) key: String,
+    pub(crate) id: String,
+    pub(crate) action: Action,
 }
 
 impl Object {
     /// The id of the record with this value in this field.
-    pub(super) fn find(&self, field: &str, value: &str) -> Option<&str> {
+    pub(crate) fn find(&self, field: &str, value: &str) -> Option<&str> {
         if field == ID {
             return self.records.get_key_value(value).map(|(id, _)| id.as_str());
         }
@@ -37,10 +37,17 @@ impl Object {
         self.records.iter().find(|(_, record)| has(record)).map(|(id, _)| id.as_str())
     }
 
-    /// Works on the rows of a job up to the row `until`.
+    /// The ids of the records by a field's value.
+    pub(crate) fn by(&self, field: &str) -> HashMap<String, String> {
+        let records = self.records.iter();
+        records.filter_map(|(id, record)| Some((record.get(field)?.clone(), id.clone()))).collect()
+    }
+
+    /// Works on the rows of a job up to the row `until`. A row may be refused before it is looked at.
     pub(super) fn process(
         &mut self,
         job: &mut Job,
+        rows: Vec<Result<JobRecord, RowError>>,
         until: usize,
         refuse: impl Fn(&JobRecord) -> Option<RowError>,
         mut new_id: impl FnMut() -> String,
@@ -50,25 +57,24 @@ impl Object {
             Verb::Upsert => job.wanted.external_id_field_name.clone().unwrap_or_default(),
             Verb::Insert | Verb::Update | Verb::Delete => ID.to_owned(),
         };
-        let rows: Vec<JobRecord> = job
-            .rows
-            .iter()
-            .map(|row| job.columns.iter().cloned().zip(row.iter().cloned()).collect())
-            .collect();
         let mut times: HashMap<&str, usize> = HashMap::new();
-        for value in rows.iter().filter_map(|row| row.get(&key)) {
+        for value in rows.iter().flatten().filter_map(|row| row.get(&key)) {
             *times.entry(value).or_default() += 1;
         }
         // External ids are searched for by value: a job may have as many rows as the object has records.
-        let mut by_key: HashMap<String, String> = self
-            .records
-            .iter()
-            .filter_map(|(id, record)| Some((record.get(&key)?.clone(), id.clone())))
-            .collect();
+        let mut by_key = self.by(&key);
         let mut written = Vec::new();
         for (n, row) in rows.iter().enumerate().take(until) {
-            let value = row.get(&key).map_or("", String::as_str);
             let scripted = job.scripted.get(n).cloned().flatten();
+            let row = match row {
+                Ok(row) => row,
+                Err(error) => {
+                    let result = Err(scripted.unwrap_or_else(|| error.clone()));
+                    job.done.push(Done { row: n, id: String::new(), result });
+                    continue;
+                }
+            };
+            let value = row.get(&key).map_or("", String::as_str);
             let refused = scripted.or_else(|| refuse(row));
             let twice =
                 verb != Verb::Insert && !value.is_empty() && times.get(value).is_some_and(|times| *times > 1);
@@ -93,7 +99,7 @@ impl Object {
         written
     }
 
-    fn write(
+    pub(crate) fn write(
         &mut self,
         verb: Verb,
         key: &str,

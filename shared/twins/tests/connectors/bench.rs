@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 pub(crate) fn hubspot() -> HttpConnector {
     match built_in("hubspot").unwrap() {
         Connector::Http(connector) => *connector,
-        Connector::Postgres => unreachable!("HubSpot is no database"),
+        Connector::Postgres | Connector::Salesforce(_) => unreachable!("HubSpot is described by a file"),
     }
 }
 
@@ -145,6 +145,14 @@ impl Witness for Memory {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn note_job<'a>(&'a self, _: &'a str) -> Boxed<'a, Result<(), Failure>> {
+        unreachable!("connector files have no jobs")
+    }
+
+    fn forget_job<'a>(&'a self, _: &'a str) -> Boxed<'a, Result<(), Failure>> {
+        unreachable!("connector files have no jobs")
+    }
+
     fn count(&self, usage: ApiUsage) {
         *self.usage.lock().unwrap() += usage;
     }
@@ -190,10 +198,12 @@ pub(crate) async fn deliver(
         random: Arc::new(Counting::default()),
         secrets: Arc::new(Token),
         transport: Arc::new(InProcess(twin.clone())),
+        known: Arc::default(),
     };
     let memory = Memory::default();
     let destination = open(&definition, parts, 1).unwrap();
-    let work = Work { operations, cursor: None, until: clock.now().plus(time), witness: &memory };
+    let work =
+        Work { operations, cursor: None, jobs: Vec::new(), until: clock.now().plus(time), witness: &memory };
     let rest = destination.deliver(work).await;
     let mut outcomes = BTreeMap::new();
     for line in memory.lines.lock().unwrap().iter() {

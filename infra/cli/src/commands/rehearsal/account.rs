@@ -29,7 +29,9 @@ impl Secrets for FixedSecret {
 pub(super) fn auth(auth: &Auth) -> penstock_twins::Auth {
     match auth {
         Auth::None | Auth::Password(_) => penstock_twins::Auth::None,
-        Auth::Bearer(_) => penstock_twins::Auth::Bearer(SECRET.to_owned()),
+        Auth::Bearer(_) | Auth::ClientCredentials(_) | Auth::JwtBearer(_) | Auth::RefreshToken(_) => {
+            penstock_twins::Auth::Bearer(SECRET.to_owned())
+        }
         Auth::Basic(_) => {
             let (user, password) = SECRET.split_once(':').unwrap_or_default();
             penstock_twins::Auth::Basic { user: user.to_owned(), password: password.to_owned() }

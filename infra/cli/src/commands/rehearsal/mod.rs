@@ -18,7 +18,7 @@ use penstock_lambda_kit::random::SystemRandom;
 use penstock_model::FailureName;
 use penstock_model::connector::{Connector, HttpConnector};
 use penstock_model::contract::RunOptions;
-use penstock_model::definition::{FirstRun, Mode};
+use penstock_model::definition::{Auth, Credential, FirstRun, Mode};
 use penstock_model::operation::Transformed;
 use penstock_model::port::Clock;
 use penstock_twins::{ConnectorRecord, ConnectorTwin, Script, Twin};
@@ -55,12 +55,21 @@ pub async fn rehearse(args: args::Run, script: &Path) -> anyhow::Result<ExitCode
     };
     let connector = match &checked.connector {
         Connector::Http(connector) => (**connector).clone(),
+        Connector::Salesforce(_) => anyhow::bail!(
+            "no rehearsal of Salesforce yet: `penstock twin salesforce` serves a simulator; name its address under environments in {}",
+            checked.connection.file.display()
+        ),
         Connector::Postgres => anyhow::bail!(
             "PostgreSQL has no twin: the real thing is easily had. Make an empty copy of the table in a database of your own, name \
              that database under environments in {}, and run with --env and with --state of its own",
             checked.connection.file.display()
         ),
     };
+    // What is rehearsed is the delivery: a twin is signed in to without asking for a token first.
+    let auth = &mut checked.connection.definition.auth;
+    if let Some(oauth) = auth.oauth() {
+        *auth = Auth::Bearer(Credential { secret: oauth.secret.clone() });
+    }
     // A baseline sends nothing: there would be nothing to rehearse.
     checked.sync.definition.first_run = FirstRun::Send;
     let unload = args.unload.as_deref().map(absolute).transpose()?;
@@ -80,6 +89,7 @@ pub async fn rehearse(args: args::Run, script: &Path) -> anyhow::Result<ExitCode
         random: Arc::new(SystemRandom),
         secrets: Arc::new(FixedSecret),
         transport: Arc::new(InProcess::new(twin.clone(), &checked)),
+        known: Arc::default(),
     };
     let platform = platform_with(parts, folder.path(), &executions, &[&location]).await;
     publish(platform.state.as_ref(), &checked).await?;

@@ -235,7 +235,7 @@ async fn another_run_takes_over_in_the_middle() {
     let (bench, destination) = fast_hubspot(&twin, &json!({"limits": {"requests_in_flight": 4}}), 1);
     let memory = Memory::fenced_after(6);
     let until = bench.clock.now().plus(MINUTE);
-    let work = Work { operations: contacts(2_000), cursor: None, until, witness: &memory };
+    let work = Work { operations: contacts(2_000), cursor: None, jobs: Vec::new(), until, witness: &memory };
     assert_eq!(destination.deliver(work).await.unwrap_err().name, FailureName::Superseded);
     // What was under way is still told.
     assert_eq!(twin.journal().requests(), 6);

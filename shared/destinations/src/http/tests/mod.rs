@@ -27,7 +27,7 @@ const BATCH_API: &str = include_str!("batch-api.yaml");
 fn connector(file: &str) -> HttpConnector {
     match built_in::http(file).expect("a connector file") {
         Connector::Http(connector) => *connector,
-        Connector::Postgres => unreachable!(),
+        Connector::Postgres | Connector::Salesforce(_) => unreachable!(),
     }
 }
 
@@ -113,6 +113,7 @@ impl Bench {
             random: Arc::new(Short::default()),
             secrets: self.secrets.clone(),
             transport: self.transport.clone(),
+            known: Arc::default(),
         };
         open(definition, parts, width).unwrap()
     }
@@ -125,7 +126,8 @@ impl Bench {
     ) -> (Result<Rest, Failure>, Memory) {
         let memory = Memory::default();
         let until = self.clock.now().plus(time);
-        let work = Work { operations: operations.to_vec(), cursor: None, until, witness: &memory };
+        let work =
+            Work { operations: operations.to_vec(), cursor: None, jobs: Vec::new(), until, witness: &memory };
         let rest = destination.deliver(work).await;
         (rest, memory)
     }

@@ -1,7 +1,6 @@
 //! What the operations do to the table, and what they say.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_model::FailureName;
@@ -12,7 +11,7 @@ use serde_json::json;
 
 use super::support::{Bench, operations, word, words};
 use crate::destination::Rest;
-use crate::testing::{Memory, Short, operation};
+use crate::testing::{Memory, operation};
 
 const COLUMNS: &str = "id int PRIMARY KEY, email text UNIQUE, name varchar(40), score int CHECK (score >= 0)";
 
@@ -77,10 +76,7 @@ async fn a_field_that_is_not_empty_is_left_alone() {
         definition.sync.fields.insert("name".to_owned(), serde_json::from_value(field).unwrap());
         definition
     };
-    let open = || {
-        let random = Arc::new(Short::default());
-        super::super::open(&definition, Arc::clone(&bench.clock) as _, random, Arc::clone(&bench.secrets), 1)
-    };
+    let open = || super::super::open(&definition, bench.parts(), bench.public_only.clone(), 1);
     for (kind, operations) in [
         (OperationKind::Upsert, [(1, Some("New")), (2, Some("New")), (3, Some("New")), (4, None)]),
         (OperationKind::Update, [(1, Some("Newer")), (2, None), (3, Some("Newer")), (4, Some("Newer"))]),

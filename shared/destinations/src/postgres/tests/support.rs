@@ -107,19 +107,19 @@ impl Bench {
         .unwrap()
     }
 
+    pub(super) fn parts(&self) -> Parts {
+        Parts {
+            clock: Arc::clone(&self.clock) as _,
+            random: Arc::new(Short::default()),
+            secrets: Arc::clone(&self.secrets),
+            transport: Arc::new(ReqwestTransport::new().unwrap()),
+            known: Arc::default(),
+        }
+    }
+
     pub(super) fn open(&self, matched: &[&str], fields: &[&str]) -> Arc<dyn Destination> {
-        super::super::open(
-            &self.definition(matched, fields),
-            Parts {
-                clock: Arc::clone(&self.clock) as _,
-                random: Arc::new(Short::default()),
-                secrets: Arc::clone(&self.secrets),
-                transport: Arc::new(ReqwestTransport::new().unwrap()),
-            },
-            self.public_only.clone(),
-            1,
-        )
-        .unwrap()
+        super::super::open(&self.definition(matched, fields), self.parts(), self.public_only.clone(), 1)
+            .unwrap()
     }
 
     /// Delivers within a minute, or says why not.
@@ -143,6 +143,7 @@ impl Bench {
         Work {
             operations: operations.to_vec(),
             cursor: None,
+            jobs: Vec::new(),
             until: self.clock.now().plus(time),
             witness: memory,
         }

@@ -1,0 +1,182 @@
+//! Salesforce against its twin: in virtual time, and over real sockets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_model::Failure;
+use penstock_model::definition::ResolvedSync;
+use penstock_model::operation::{Operation, OperationKind};
+use penstock_model::port::{Boxed, Clock};
+use penstock_twins::{Broken, SalesforceTwin, SalesforceTwinBuilder, Script, Twin};
+use serde_json::{Value, json};
+
+use crate::destination::{Destination, JobMaker, NotedJob, Rest, Work};
+use crate::http::transport::{Request, Response, Sent, TransportError, TransportErrorKind};
+use crate::testing::{Kept, Memory, Short, TokioClock, operation};
+use crate::{Parts, Transport, built_in, open};
+
+mod bulk;
+mod collections;
+mod conforms;
+mod signing_in;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A twin in the same process: no socket, so that time can be paused.
+#[derive(Clone)]
+struct InProcess(SalesforceTwin);
+
+impl std::fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InProcess")
+    }
+}
+
+impl Transport for InProcess {
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let path = request.url.strip_prefix("http://twin").unwrap().to_owned();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let reply = self.0.handle(&request.method, &path, &request.headers, &request.body);
+            tokio::time::sleep(reply.after).await;
+            match reply.outcome {
+                Ok(answer) => {
+                    let (parts, body) = answer.into_parts();
+                    Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
+                }
+                Err(Broken::Reset | Broken::AnswerLost | Broken::Truncated { .. }) => {
+                    Err(TransportError { sent: Sent::Maybe, kind: TransportErrorKind::Broken, source: None })
+                }
+            }
+        })
+    }
+}
+
+/// An org with an object of it, and a sync into that.
+struct Org {
+    twin: SalesforceTwin,
+    clock: Arc<TokioClock>,
+    secrets: Arc<Kept>,
+    definition: ResolvedSync,
+    known: Arc<crate::Known>,
+}
+
+impl Org {
+    fn new(builder: SalesforceTwinBuilder, more: &Value) -> Self {
+        Self {
+            twin: builder.build(),
+            clock: TokioClock::new(),
+            secrets: Kept::new("00D-twin", "00D-twin"),
+            definition: definition("http://twin", more),
+            known: Arc::default(),
+        }
+    }
+
+    fn open(&self) -> Arc<dyn Destination> {
+        let parts = Parts {
+            clock: self.clock.clone(),
+            random: Arc::new(Short::default()),
+            secrets: self.secrets.clone(),
+            transport: Arc::new(InProcess(self.twin.clone())),
+            known: self.known.clone(),
+        };
+        open(&self.definition, parts, 1).unwrap()
+    }
+
+    /// One push that finds these jobs.
+    async fn push(
+        &self,
+        operations: &[Operation],
+        cursor: Option<String>,
+        jobs: &[(&str, JobMaker)],
+        time: Duration,
+    ) -> (Result<Rest, Failure>, Memory) {
+        let memory = Memory::default();
+        let jobs: Vec<NotedJob> =
+            jobs.iter().map(|(job, maker)| NotedJob { job: (*job).to_owned(), maker: *maker }).collect();
+        memory.jobs.lock().unwrap().extend(jobs_of(&jobs));
+        let until = self.clock.now().plus(time);
+        let work = Work { operations: operations.to_vec(), cursor, jobs, until, witness: &memory };
+        let rest = self.open().deliver(work).await;
+        (rest, memory)
+    }
+
+    /// Pushes until nothing is left, as the state machine does: with the cursor if `keeps`, without it else. Gives all outcomes and what
+    /// is left of jobs.
+    async fn deliver(&self, operations: &[Operation], keeps: bool) -> Memory {
+        let whole = Memory::default();
+        let mut cursor = None;
+        for _ in 0..300 {
+            let settled = whole.outcomes();
+            let open: Vec<Operation> =
+                operations.iter().filter(|operation| !settled.contains_key(&operation.n)).cloned().collect();
+            let jobs = whole.jobs.lock().unwrap().clone();
+            let jobs: Vec<(&str, JobMaker)> =
+                jobs.iter().map(|job| (job.as_str(), JobMaker::ThisChunk)).collect();
+            let (rest, memory) = self.push(&open, cursor.take(), &jobs, 5 * MINUTE).await;
+            whole.absorb(memory);
+            match rest.unwrap() {
+                Rest::Nothing => return whole,
+                Rest::Paused { cursor: next, resume_after } => {
+                    cursor = next.filter(|_| keeps);
+                    tokio::time::sleep(resume_after.max(Duration::from_secs(30))).await;
+                }
+            }
+        }
+        panic!("never done");
+    }
+}
+
+fn jobs_of(jobs: &[NotedJob]) -> Vec<String> {
+    jobs.iter().map(|noted| noted.job.clone()).collect()
+}
+
+/// A sync into contacts, matched by an external id. `more` has parts of the sync and of the connection.
+fn definition(address: &str, more: &Value) -> ResolvedSync {
+    let mut sync = json!({
+        "unload": "customers", "connection": "crm", "object": "Contact", "match": {"External_Id__c": "id"},
+        "fields": {"LastName": "name"},
+    });
+    let mut connection = json!({"connector": "salesforce", "auth": {"bearer": {"secret": "token"}}});
+    for (whole, part) in [(&mut sync, &more["sync"]), (&mut connection, &more["connection"])] {
+        whole.as_object_mut().unwrap().extend(part.as_object().cloned().unwrap_or_default());
+    }
+    serde_json::from_value(json!({
+        "name": "customers",
+        "sync": sync,
+        "unload": {"location": "/unloads", "primary_key": ["id"]},
+        "connection": connection,
+        "connector": built_in("salesforce").unwrap(),
+        "environment": null,
+        "address": address,
+    }))
+    .unwrap()
+}
+
+fn script(rules: Value) -> Script {
+    serde_json::from_value(rules).unwrap()
+}
+
+fn contact(n: u32, kind: OperationKind, key: impl Into<Value>, fields: &Value) -> Operation {
+    operation(n, kind, &json!({"External_Id__c": key.into()}), fields)
+}
+
+/// Upserts of contacts.
+fn contacts(count: u32) -> Vec<Operation> {
+    (0..count)
+        .map(|n| {
+            let fields = json!({"LastName": format!("Name {n}")});
+            contact(n, OperationKind::Upsert, format!("c{n}"), &fields)
+        })
+        .collect()
+}
+
+fn tally(memory: &Memory) -> Vec<(String, usize)> {
+    memory.tally().into_iter().collect()
+}
+
+fn tally_is(memory: &Memory, expected: &[(&str, usize)]) {
+    let found = tally(memory);
+    let found: Vec<(&str, usize)> = found.iter().map(|(word, count)| (word.as_str(), *count)).collect();
+    assert_eq!(found, expected);
+}
