@@ -31,9 +31,9 @@ KNOWN = {
     ("jsforce", "make", "body.columnDelimiter"): "left to Salesforce's default, which is COMMA",
     ("jsforce", "make", "body.contentType"): "left to Salesforce's default, which is CSV",
     ("jsforce", "make", "content_type"): "a charset is named",
+    ("jsforce", "close", "content_type"): "a charset is named",
+    ("jsforce", "delete", "query.allOrNone"): "left to Salesforce's default, which is false",
     ("simple-salesforce", "upload", "content_type"): "a charset is named",
-    ("simple-salesforce", "make", "content_type"): "a charset is named",
-    ("simple-salesforce", "close", "content_type"): "a charset is named",
 }
 
 
@@ -76,7 +76,7 @@ def unload(rows, folder):
         "last_order": pa.array([moment(row["last_order"]) for row in rows], pa.timestamp("us", tz="UTC")),
     })
     pq.write_table(table, day / "part.parquet")
-    return day
+    (day / "_SUCCESS").touch()
 
 
 def penstock(binary, twin, api, folder):
@@ -93,11 +93,18 @@ def penstock(binary, twin, api, folder):
         "fields:\n  LastName: last_name\n  Email: email\n  Phone: phone\n  Lifetime_Value__c: lifetime_value\n"
         "  Newsletter__c: newsletter\n  Birthdate: birthdate\n  Last_Order__c: last_order\n"
         "  Segment__c: { column: segment, on_null: clear }\n  Account: { lookup: { External_Id__c: account } }\n")
-    run = [binary, "run", str(folder / "contacts.yaml"), "--state", str(folder / "state"), "--json"]
-    subprocess.run(run, check=True, stdout=subprocess.PIPE)
+    command = [binary, "run", str(folder / "contacts.yaml"), "--state", str(folder / "state"), "--json"]
+
+    def run():
+        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if ended.returncode != 0:
+            sys.exit(f"penstock could not deliver: {ended.stdout}")
+
+    run()
     if api == "collections":
-        pq.write_table(pq.read_table(folder / "unload/part.parquet").take([0, 2]), folder / "unload/part.parquet")
-        subprocess.run(run, check=True, stdout=subprocess.PIPE)
+        file = folder / "unload/part.parquet"
+        pq.write_table(pq.read_table(file).take([0, 2]), file)
+        run()
 
 
 def steps(requests):
