@@ -159,7 +159,7 @@ fn what_can_not_be_rehearsed_is_said_in_words() {
         (["run", "syncs/customers.yaml", "--twin", "nowhere.yaml"], "nowhere.yaml:1: can't be read"),
         (["twin", "hubspot", "--faults", "faults.yaml"], "faults.yaml:2: 1.what.status.code: "),
         (["twin", "syncs/customers.yaml", "--port", "0"], "holds no connector"),
-        (["twin", "salesforce", "--port", "0"], "there is no twin salesforce"),
+        (["twin", "marketo", "--port", "0"], "there is no twin marketo"),
     ] {
         let output = project.penstock(&args);
         let said = String::from_utf8(output.stderr).unwrap();
