@@ -184,7 +184,8 @@ rules() {
 }
 
 aws() {
-  local built=.aws-sam/build emulator tools
+  # For all that is built here: with other features everything would be built again.
+  local built=.aws-sam/build emulator tools features=penstock-cli/deployed,penstock-store/s3-conformance
   step "build"
   tools=$(infra/aws/tools.sh build)
   emulator=$(infra/aws/tools.sh emulator)
@@ -192,7 +193,7 @@ aws() {
     "") infra/aws/build.sh x86_64 ;;
     quick)
       built=$work/built
-      cargo build --workspace --bins --locked
+      cargo build --workspace --bins --locked --features "$features"
       "$tools/bin/python" -B infra/aws/lay_out.py "$CARGO_TARGET_DIR/debug" "$built"
       ;;
     *) fail "usage: infra/test.sh aws [quick]" ;;
@@ -221,7 +222,7 @@ aws() {
 
   step "two engines, and the S3 store"
   PENSTOCK_TEST_S3=$PENSTOCK_TEST_UNLOAD_BUCKET cargo test --workspace --locked --no-fail-fast \
-    --features penstock-cli/deployed,penstock-store/s3-conformance --test two_engines --test conformance
+    --features "$features" --test two_engines --test conformance
 }
 
 make_proof() {
