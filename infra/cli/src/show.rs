@@ -110,6 +110,9 @@ impl RunResult {
                 api.requests, api.throttled, api.retried
             ),
         ];
+        if let Some(account) = &api.account {
+            lines.push(format!("  account     {} of {} calls used, by all", account.used, account.allowed));
+        }
         if let Some(failure) = &self.failure {
             lines.push(format!("  failure     {}: {}", failure.name, failure.message));
         }
