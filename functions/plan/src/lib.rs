@@ -3,6 +3,7 @@
 mod append;
 mod definitions;
 mod pin;
+mod query;
 mod snapshot;
 mod takeover;
 
@@ -114,11 +115,15 @@ pub async fn handle(
             );
             planned(context, &plan).await
         }
+        pin::Pinned::Unload => {
+            tracing::info!(sync = run.sync, run = run.run, "the warehouse has to unload first");
+            Ok(respond_without_plan(context, run, PlanVerdict::Unload))
+        }
         pin::Pinned::NothingNew { unload } => {
             report_nothing(context, &run, unload, folded).await?;
             lease::release(state, context.random.as_ref(), &run).await?;
             tracing::info!(sync = run.sync, run = run.run, "nothing new to deliver");
-            Ok(respond_nothing(context, run))
+            Ok(respond_without_plan(context, run, PlanVerdict::NothingNew))
         }
     }
 }
@@ -160,11 +165,11 @@ fn respond(context: &Context, plan: &RunPlan, verdict: PlanVerdict) -> PlanRespo
     }
 }
 
-fn respond_nothing(context: &Context, run: RunRef) -> PlanResponse {
+fn respond_without_plan(context: &Context, run: RunRef, verdict: PlanVerdict) -> PlanResponse {
     let object = |key: String| ObjectRef { bucket: context.state.bucket().to_owned(), key };
     PlanResponse {
         contract: CONTRACT,
-        verdict: PlanVerdict::NothingNew,
+        verdict,
         splits: object(run.keys().splits()),
         partitions: object(run.keys().partitions()),
         read_concurrency: 1,

@@ -3,12 +3,13 @@
 use penstock_columnar::mapping::Mapping;
 use penstock_columnar::{split, unload};
 use penstock_model::contract::{PlanRequest, RunRef};
-use penstock_model::definition::{Complete, Mode, OnRemoved, OnRemovedWord, Problem, ResolvedSync, Scope};
+use penstock_model::definition::{Mode, OnRemoved, OnRemovedWord, Problem, ResolvedSync, Scope};
 use penstock_model::operation::OperationKind;
 use penstock_model::run_plan::RunPlan;
 use penstock_model::unload::Column;
 use penstock_model::{Failure, FailureName};
 
+use crate::query::{self, Source};
 use crate::{Context, append, definitions, snapshot};
 
 /// What pinning found.
@@ -16,6 +17,8 @@ use crate::{Context, append, definitions, snapshot};
 pub(crate) enum Pinned {
     /// There is something to do.
     Work(Box<RunPlan>),
+    /// The warehouse has to unload before anything can be pinned.
+    Unload,
     /// The unload is the committed one, and nothing waits.
     NothingNew {
         /// Its prefix.
@@ -31,21 +34,26 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
     let options = &request.request.options;
     let definition = definitions::resolve(context.state.as_ref(), request).await?;
     let name = definition.name.as_str();
-    let (location, complete) = match &options.unload {
-        // Whoever names an unload by hand vouches for it.
-        Some(location) => (location.as_str(), Complete::AsListed),
-        None => (definition.unload.location.as_str(), definition.unload.complete),
+    let current = penstock_commit::load_current(context.state.as_ref(), name).await?;
+    let (manifest, pointer) = current.map_or((None, None), |current| (current.manifest, Some(current.etag)));
+    let source = query::source(context.state.as_ref(), &definition, options, run).await?;
+    let found = match (source, &manifest) {
+        (Source::ToBeMade, _) => return Ok(Pinned::Unload),
+        (Source::At(location, complete), _) => {
+            unload::discover(context.unloads.as_ref(), &location, complete).await?
+        }
+        (Source::Empty(attempt), Some(manifest)) => query::empty(&attempt, manifest),
+        // Nothing was ever sent, and nothing is to be.
+        (Source::Empty(attempt), None) => return Ok(Pinned::NothingNew { unload: attempt.prefix }),
     };
-    let found = unload::discover(context.unloads.as_ref(), location, complete).await?;
+    let is_empty = found.unload.files.is_empty();
     let columns = unload::with_zone(found.columns, definition.unload.naive_timestamps.as_deref())?;
     let capabilities = definition.capabilities();
-    let mapping = Mapping::compile(&definition.sync, Some(&columns), &capabilities)
+    let mapping = Mapping::compile(&definition.sync, (!is_empty).then_some(&columns), &capabilities)
         .map_err(|problems| invalid(name, &problems))?;
     let mapping_hash = mapping.hash();
     let key_columns = key_columns(&definition, &columns)?;
 
-    let current = penstock_commit::load_current(context.state.as_ref(), name).await?;
-    let (manifest, pointer) = current.map_or((None, None), |current| (current.manifest, Some(current.etag)));
     if let Some(manifest) = &manifest {
         snapshot::check_binding(&definition, manifest, options)?;
         snapshot::check_age(name, &found.unload, manifest, options)?;
@@ -79,8 +87,9 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
     let mut hashed_columns: Vec<String> = mapping.columns().to_vec();
     hashed_columns.sort_unstable();
     hashed_columns.dedup();
-    let compare_columns =
-        snapshot::compare_columns(name, &hashed_columns, &columns, manifest.as_ref(), &diff)?;
+    // Without rows there is nothing whose hash could differ.
+    let compared = manifest.as_ref().filter(|_| !is_empty);
+    let compare_columns = snapshot::compare_columns(name, &hashed_columns, &columns, compared, &diff)?;
 
     let splits = split::cut(&found.unload, context.sizes.split_rows);
     let append = match (definition.sync.mode, &options.replay) {

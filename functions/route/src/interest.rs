@@ -21,6 +21,14 @@ pub fn concerns(event: &Event, sync: &Sync, unload: &Unload) -> bool {
     }
 }
 
+/// Whether the event tells of what a run made itself, by the query of this unload: nobody waits for it but that run.
+#[must_use]
+pub fn is_of_a_run(event: &Event, unload: &Unload) -> bool {
+    let Event::ObjectCreated { bucket, key, .. } = event else { return false };
+    let place = format!("s3://{bucket}/{key}");
+    unload.query.is_some() && place.starts_with(&format!("{}run=", unload.folder()))
+}
+
 /// Whether this object tells that an unload of this definition is complete.
 fn completes(unload: &Unload, bucket: &str, key: &str) -> bool {
     let Some(location) = unload.location.strip_prefix("s3://") else { return false };
@@ -83,6 +91,7 @@ mod tests {
             location: location.to_owned(),
             complete,
             written_by: None,
+            query: None,
             primary_key: vec!["id".to_owned()],
             naive_timestamps: None,
         };

@@ -15,7 +15,7 @@ use penstock_store::json;
 use serde::{Deserialize, Serialize};
 
 pub use event::{Event, Outcome, read};
-pub use interest::{concerns, execution_name};
+pub use interest::{concerns, execution_name, is_of_a_run};
 
 /// What route needs from outside.
 #[derive(Debug, Clone)]
@@ -65,11 +65,10 @@ pub async fn handle(
 ) -> Result<RouteResponse, Failure> {
     let event = read(request, &invocation.request_id)?;
     let mut response = RouteResponse { contract: CONTRACT, started: Vec::new(), known: Vec::new() };
-    let concerned = concerned(context.state.as_ref(), &event).await?;
-    if let (Event::StatementEnded { outcome: Outcome::Broken(how), .. }, false) =
-        (&event, concerned.is_empty())
+    let Concerned { starts, is_of_a_run } = concerned(context.state.as_ref(), &event).await?;
+    if let (Event::StatementEnded { outcome: Outcome::Broken(how), .. }, false) = (&event, starts.is_empty())
     {
-        let syncs: Vec<_> = concerned.iter().map(|start| start.sync.as_str()).collect();
+        let syncs: Vec<_> = starts.iter().map(|start| start.sync.as_str()).collect();
         return Err(Failure::new(
             FailureName::UnloadMissing,
             format!(
@@ -79,7 +78,7 @@ pub async fn handle(
             ),
         ));
     }
-    for start in concerned {
+    for start in starts {
         let name = execution_name(&start.sync, &event);
         let input = serde_json::to_string(&start).map_err(|error| {
             Failure::because(FailureName::InvariantBroken, "a start request can't be written", error)
@@ -94,7 +93,7 @@ pub async fn handle(
         tracing::info!(sync = start.sync, execution = name, is_new, "routed an event");
         if is_new { response.started.push(name) } else { response.known.push(name) }
     }
-    if response.started.is_empty() && response.known.is_empty() && is_for_somebody(&event) {
+    if response.started.is_empty() && response.known.is_empty() && is_for_somebody(&event) && !is_of_a_run {
         return Err(Failure::new(
             FailureName::SyncInvalid,
             format!("{} concerns no published sync", event.describe()),
@@ -112,15 +111,25 @@ fn is_for_somebody(event: &Event) -> bool {
     }
 }
 
-async fn concerned(state: &dyn Objects, event: &Event) -> Result<Vec<StartRequest>, Failure> {
+/// Whom an event concerns.
+#[derive(Default)]
+struct Concerned {
+    /// What is to be started.
+    starts: Vec<StartRequest>,
+    /// Whether it tells of what a run made for itself.
+    is_of_a_run: bool,
+}
+
+async fn concerned(state: &dyn Objects, event: &Event) -> Result<Concerned, Failure> {
+    let mut found = Concerned::default();
     if let Event::Start { request, .. } = event {
-        return Ok(vec![request.clone()]);
+        found.starts.push(request.clone());
+        return Ok(found);
     }
     if let Event::Nothing { what } = event {
         tracing::info!(what, "an event that starts nothing");
-        return Ok(Vec::new());
+        return Ok(found);
     }
-    let mut starts = Vec::new();
     let prefix = layout::definitions("syncs");
     for object in state.list(&prefix).await.map_err(penstock_store::storage_failure)? {
         let Some(name) = object.key.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".json")) else {
@@ -128,8 +137,10 @@ async fn concerned(state: &dyn Objects, event: &Event) -> Result<Vec<StartReques
         };
         let Some((sync, _)) = json::get_json::<Sync>(state, &object.key).await? else { continue };
         let unload = json::get_json::<Unload>(state, &layout::definition("unloads", &sync.unload)).await?;
-        if unload.is_some_and(|(unload, _)| concerns(event, &sync, &unload)) {
-            starts.push(StartRequest {
+        let Some((unload, _)) = unload else { continue };
+        found.is_of_a_run |= is_of_a_run(event, &unload);
+        if concerns(event, &sync, &unload) {
+            found.starts.push(StartRequest {
                 sync: name.to_owned(),
                 environment: environment(event),
                 options: penstock_model::contract::RunOptions::default(),
@@ -137,7 +148,7 @@ async fn concerned(state: &dyn Objects, event: &Event) -> Result<Vec<StartReques
             });
         }
     }
-    Ok(starts)
+    Ok(found)
 }
 
 /// What follows a run goes to the same environment.

@@ -196,3 +196,19 @@ async fn what_concerns_no_sync_or_can_t_be_read_is_refused_with_the_reason_and_w
         assert!(message.contains(reason) && !message.contains("ann@x.com"), "{message}");
     }
 }
+
+#[tokio::test]
+async fn what_a_run_unloads_for_itself_starts_nothing_and_is_no_mistake() {
+    let stack = Stack::with(&[("a", json!({ "unload": "made" }))]).await;
+    let made = json!({
+        "location": "s3://acme-unloads/made", "primary_key": ["id"],
+        "query": { "redshift": { "sql": "select 1", "database": "d", "workgroup": "w" } },
+    });
+    let body = serde_json::to_vec(&made).unwrap().into();
+    stack.context.state.put("definitions/unloads/made.json", body, Condition::Always).await.unwrap();
+    let created = |key: &str| {
+        event("trigger.unload-complete.json", &[("object", json!({ "key": key, "etag": "e", "size": 1 }))])
+    };
+    assert!(stack.route(created("made/run=r1/attempt=1/manifest")).await.unwrap().started.is_empty());
+    assert!(stack.route(created("made-up/run=r1/manifest")).await.is_err());
+}

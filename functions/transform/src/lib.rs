@@ -84,7 +84,7 @@ async fn transform_chunk(
     let state = context.state.as_ref();
     let capabilities = plan.definition.capabilities();
     let mapping =
-        Mapping::compile(&plan.definition.sync, Some(&plan.columns), &capabilities).map_err(|problems| {
+        Mapping::compile(&plan.definition.sync, plan.known_columns(), &capabilities).map_err(|problems| {
             let first = problems.first().map_or("", |problem| problem.message.as_str());
             Failure::new(FailureName::MappingInvalid, format!("sync {}: {first}", plan.run.sync))
         })?;

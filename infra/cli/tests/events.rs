@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use penstock_model::contract::{
     CONTRACT, DeadLetterRequest, DeadLetterResponse, DiffRequest, DiffResponse, FinishRequest,
     FinishResponse, GateRequest, GateResponse, PlanRequest, PlanResponse, Progress, ProgressStatus,
-    PushRequest, ReadRequest, ReadResponse, TransformRequest,
+    PushRequest, ReadRequest, ReadResponse, TransformRequest, UnloadRequest, UnloadResponse,
 };
 use penstock_model::definition::WrittenBy;
 use penstock_route::{Event, Outcome, RouteResponse};
@@ -30,6 +30,8 @@ const CHECKS: &[(&str, Check)] = &[
     ("route.response.json", contract::<RouteResponse>),
     ("plan.request.json", contract::<PlanRequest>),
     ("plan.response.json", contract::<PlanResponse>),
+    ("unload.request.json", contract::<UnloadRequest>),
+    ("unload.response.json", contract::<UnloadResponse>),
     ("read.request.json", contract::<ReadRequest>),
     ("read.response.json", contract::<ReadResponse>),
     ("diff.request.json", contract::<DiffRequest>),

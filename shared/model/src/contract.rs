@@ -156,6 +156,8 @@ pub struct PlanRequest {
 pub enum PlanVerdict {
     /// The unload is the committed one, and nothing is pending.
     NothingNew,
+    /// The warehouse has to unload first; then ask again.
+    Unload,
     /// Read and compare.
     Read,
     /// Nothing to compare: deliver.
@@ -180,6 +182,38 @@ pub struct PlanResponse {
     pub read_concurrency: u32,
     /// Diffs at the same time.
     pub diff_concurrency: u32,
+}
+
+/// Unload's request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnloadRequest {
+    /// Contract version.
+    pub contract: u32,
+    /// The run.
+    pub run: RunRef,
+}
+
+/// How the warehouse's statement stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnloadStatus {
+    /// It runs: ask again after `resume_after_s`.
+    Running,
+    /// It has finished: plan can go on.
+    Finished,
+}
+
+/// Unload's response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnloadResponse {
+    /// Contract version.
+    pub contract: u32,
+    /// How the statement stands.
+    pub status: UnloadStatus,
+    /// Seconds to wait before the next question: 0 once it has finished, else at least 30.
+    pub resume_after_s: u32,
 }
 
 /// Read's request: one item of the Read Map.

@@ -81,6 +81,8 @@ failure_names! {
     UnloadSchemaMismatch => AbortBeforeSending,
     /// A file of the unload is damaged, or is not what its manifest says.
     UnloadCorrupt => AbortBeforeSending,
+    /// The warehouse's statement was refused, failed or was stopped.
+    UnloadFailed => Abort,
     /// A limit of the sync was exceeded.
     GuardTripped => AbortBeforeSending,
     /// A payload is of a version that this function does not know.

@@ -129,6 +129,24 @@ impl RunKeys<'_> {
         self.at("plan.json")
     }
 
+    /// The query that the warehouse unloads for this run.
+    #[must_use]
+    pub fn query(&self) -> String {
+        self.at("query.json")
+    }
+
+    /// The attempts at unloading it.
+    #[must_use]
+    pub fn unloads(&self) -> String {
+        self.at("unloads/")
+    }
+
+    /// One attempt at unloading it.
+    #[must_use]
+    pub fn unload(&self, attempt: u32) -> String {
+        format!("{}{attempt:05}.json", self.unloads())
+    }
+
     /// The items of the Read Map.
     #[must_use]
     pub fn splits(&self) -> String {

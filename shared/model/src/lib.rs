@@ -26,6 +26,7 @@ pub mod settle;
 pub mod snapshot;
 pub mod time;
 pub mod unload;
+pub mod warehouse;
 
 pub use failure::{Failure, FailureName};
 pub use key::Key;

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
+use crate::warehouse::{Statement, StatementState};
 
 /// A boxed future that may move between threads.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -194,6 +195,34 @@ pub trait Executions: Send + Sync + Debug {
 
     /// Starts an execution by name. False if one of this name exists already.
     fn start<'a>(&'a self, name: &'a str, input: String) -> Boxed<'a, Result<bool, ExecutionsUnavailable>>;
+}
+
+/// Why a warehouse did not take a statement, or did not tell of one. Holds no row.
+#[derive(Debug, thiserror::Error)]
+pub enum WarehouseError {
+    /// It refuses the request: wrong names, or rights that are missing.
+    #[error("the warehouse refused the request")]
+    Refused {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It can't be reached, or has too much to do.
+    #[error("the warehouse could not be reached")]
+    Unavailable {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A warehouse that runs statements by itself once they are submitted: Redshift, with room for others.
+pub trait Warehouse: Send + Sync + Debug {
+    /// Submits a statement and gives its id. With the same token it is submitted once.
+    fn submit<'a>(&'a self, statement: &'a Statement) -> Boxed<'a, Result<String, WarehouseError>>;
+
+    /// How a statement stands.
+    fn look<'a>(&'a self, id: &'a str) -> Boxed<'a, Result<StatementState, WarehouseError>>;
 }
 
 /// A credential. Its Debug form is blank.

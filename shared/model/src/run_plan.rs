@@ -111,6 +111,12 @@ impl RunPlan {
             && tolerated.is_some_and(|limit| limit.is_exceeded_by(counts.rejected, sent))
     }
 
+    /// The unload's columns as far as they are known: of one without files nothing is, and nothing but removals comes of it.
+    #[must_use]
+    pub fn known_columns(&self) -> Option<&[Column]> {
+        (!self.unload.files.is_empty()).then_some(self.columns.as_slice())
+    }
+
     /// The key partition of a key: the first bits of its hash.
     #[must_use]
     pub fn partition_of(&self, key_hash: u128) -> u32 {

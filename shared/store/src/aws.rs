@@ -7,9 +7,9 @@ use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
-use penstock_model::port::{Executions, Objects, OpenObjects, Secrets};
+use penstock_model::port::{Executions, Objects, OpenObjects, Secrets, Warehouse};
 
-use crate::{AwsSecrets, Opener, S3Objects, StepFunctions};
+use crate::{AwsSecrets, Opener, RedshiftData, S3Objects, StepFunctions};
 
 /// S3 answers `SlowDown` while it makes room for many writers at once; the default of three attempts is too few.
 const ATTEMPTS: u32 = 6;
@@ -25,6 +25,8 @@ pub struct Clients {
     pub secrets: aws_sdk_secretsmanager::Client,
     /// Step Functions.
     pub step_functions: aws_sdk_sfn::Client,
+    /// Redshift's Data API.
+    pub redshift: aws_sdk_redshiftdata::Client,
 }
 
 impl Clients {
@@ -45,6 +47,7 @@ impl Clients {
             s3: aws_sdk_s3::Client::from_conf(s3.build()),
             secrets: aws_sdk_secretsmanager::Client::new(&config),
             step_functions: aws_sdk_sfn::Client::new(&config),
+            redshift: aws_sdk_redshiftdata::Client::new(&config),
         }
     }
 
@@ -64,6 +67,12 @@ impl Clients {
     #[must_use]
     pub fn secrets(&self, prefix: impl Into<String>) -> Arc<dyn Secrets> {
         Arc::new(AwsSecrets::new(self.secrets.clone(), prefix))
+    }
+
+    /// Redshift, with the secrets whose names begin with this prefix.
+    #[must_use]
+    pub fn redshift(&self, secret_prefix: impl Into<String>) -> Arc<dyn Warehouse> {
+        Arc::new(RedshiftData::new(self.redshift.clone(), secret_prefix))
     }
 
     /// The executions of a state machine.

@@ -15,10 +15,11 @@ use axum::response::Response;
 use penstock_model::definition::SecretRef;
 use penstock_model::port::{
     Condition, ETag, ExecutionStatus, Executions as _, Freshness, ObjectError, Objects as _, Put, Secret,
-    Secrets as _,
+    Secrets as _, Warehouse as _, WarehouseError,
 };
+use penstock_model::warehouse::{Statement, StatementState};
 use penstock_model::{FailureName, Timestamp};
-use penstock_store::{AwsSecrets, S3Objects, StepFunctions, storage_failure};
+use penstock_store::{AwsSecrets, RedshiftData, S3Objects, StepFunctions, storage_failure};
 
 /// A server that gives its answers in order, and remembers what it was asked.
 #[derive(Clone, Default)]
@@ -277,4 +278,99 @@ async fn an_execution_runs_has_ended_or_is_not_known() {
     assert!(whole(&executions.describe("arn:e").await.unwrap_err()).contains("AccessDeniedException: why"));
     assert!(executions.start("e", "{}".to_owned()).await.unwrap());
     assert!(!executions.start("e", "{}".to_owned()).await.unwrap());
+}
+
+fn redshift(address: &str) -> RedshiftData {
+    RedshiftData::new(client!(aws_sdk_redshiftdata, address), "penstock/")
+}
+
+fn statement(query: serde_json::Value) -> Statement {
+    Statement {
+        query: serde_json::from_value(serde_json::json!({ "redshift": query })).unwrap(),
+        prefix: "s3://acme/run=1/".to_owned(),
+        name: "penstock customers r1".to_owned(),
+        token: "t1".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_statement_is_submitted_under_its_token_and_where_the_query_says() {
+    let (aws, address) = Aws::start([
+        respond(200, &[], r#"{"Id":"s-1","Database":"d","WorkgroupName":"w"}"#),
+        respond(200, &[], r#"{"Id":"s-2","Database":"d","ClusterIdentifier":"c"}"#),
+    ])
+    .await;
+    let redshift = redshift(&address);
+    let serverless = statement(serde_json::json!({ "sql": "select 'x'", "database": "d", "workgroup": "w" }));
+    assert_eq!(redshift.submit(&serverless).await.unwrap(), "s-1");
+    let cluster = statement(
+        serde_json::json!({ "sql": "select 1;", "database": "d", "cluster": "c", "secret": "redshift" }),
+    );
+    assert_eq!(redshift.submit(&cluster).await.unwrap(), "s-2");
+    let asked = aws.asked.lock().unwrap();
+    let bodies: Vec<serde_json::Value> =
+        asked.iter().map(|(_, _, body)| serde_json::from_str(body).unwrap()).collect();
+    let target = asked[0].1["x-amz-target"].to_str().unwrap();
+    assert_eq!(target, "RedshiftData.ExecuteStatement");
+    assert_eq!(bodies[0]["Sql"], serverless_sql());
+    for (body, expected) in [
+        (&bodies[0], serde_json::json!({ "WorkgroupName": "w", "Database": "d", "ClientToken": "t1" })),
+        (&bodies[1], serde_json::json!({ "ClusterIdentifier": "c", "SecretArn": "penstock/redshift" })),
+    ] {
+        for (name, value) in expected.as_object().unwrap() {
+            assert_eq!(&body[name], value, "{name}");
+        }
+    }
+    assert!(bodies[0].get("SecretArn").is_none());
+}
+
+fn serverless_sql() -> &'static str {
+    "UNLOAD ('select ''x''') TO 's3://acme/run=1/' IAM_ROLE default FORMAT AS PARQUET MANIFEST VERBOSE"
+}
+
+#[tokio::test]
+async fn a_statement_s_end_is_told_with_its_rows_and_without_its_words() {
+    let described = |more: &str| respond(200, &[], format!(r#"{{"Id":"s-1",{more}}}"#));
+    let (_, address) = Aws::start([
+        described(r#""Status":"SUBMITTED""#),
+        described(r#""Status":"STARTED""#),
+        described(r#""Status":"FINISHED","ResultRows":0"#),
+        described(r#""Status":"FINISHED","ResultRows":5"#),
+        described(r#""Status":"FINISHED","ResultRows":-1"#),
+        described(r#""Status":"FAILED","Error":"invalid value tim@acme.com""#),
+        described(r#""Status":"ABORTED""#),
+        described(r#""Status":"SOMETHING_NEW""#),
+    ])
+    .await;
+    let redshift = redshift(&address);
+    let finished = |rows| StatementState::Finished { rows };
+    for expected in [
+        StatementState::Running,
+        StatementState::Running,
+        finished(Some(0)),
+        finished(Some(5)),
+        finished(None),
+        StatementState::Failed,
+        StatementState::Stopped,
+        StatementState::Running,
+    ] {
+        assert_eq!(redshift.look("s-1").await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_wrong_is_refused_and_others_may_go_better_another_time() {
+    let (_, address) = Aws::start([
+        refuses("ValidationException"),
+        refuses("AccessDeniedException"),
+        refuses("InternalServerException"),
+        refuses("ActiveStatementsExceededException"),
+    ])
+    .await;
+    let redshift = redshift(&address);
+    let query = statement(serde_json::json!({ "sql": "select 1", "database": "d", "workgroup": "w" }));
+    for is_refused in [true, true, false, false] {
+        let error = redshift.submit(&query).await.unwrap_err();
+        assert_eq!(matches!(error, WarehouseError::Refused { .. }), is_refused, "{error:?}");
+    }
 }

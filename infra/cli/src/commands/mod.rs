@@ -21,12 +21,13 @@ use std::sync::Arc;
 use penstock_destinations::Parts;
 use penstock_lambda_kit::clock::SystemClock;
 use penstock_lambda_kit::random::SystemRandom;
+use penstock_model::port::Warehouse;
 use penstock_store::{FolderObjects, LocalSecrets, Opener};
 
 use crate::args::{Cli, Command};
 use crate::definitions::Mistake;
 use crate::definitions::check::{CheckedSync, check};
-use crate::local::{LocalExecutions, Platform};
+use crate::local::{LocalExecutions, NoWarehouse, Platform};
 
 /// The runtime that a command runs in. A rehearsal's time is turned: its waits take none.
 ///
@@ -83,6 +84,15 @@ async fn opener(locations: &[&str]) -> Opener {
     }
 }
 
+/// Who unloads for a run of this machine: Redshift with this machine's credentials, where unloads lie in S3.
+async fn warehouse(locations: &[&str]) -> Arc<dyn Warehouse> {
+    if locations.iter().any(|location| location.starts_with("s3://")) {
+        penstock_store::clients().await.redshift("")
+    } else {
+        Arc::new(NoWarehouse)
+    }
+}
+
 /// The platform over a state folder, with its executions.
 async fn platform(
     state: &Path,
@@ -113,6 +123,7 @@ async fn platform_with(
     Platform {
         state: Arc::new(FolderObjects::new(state)),
         unloads: Arc::new(opener(locations).await),
+        warehouse: warehouse(locations).await,
         executions: Arc::new(executions.clone()),
         parts,
         sizes: penstock_plan::Sizes {

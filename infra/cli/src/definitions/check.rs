@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use penstock_columnar::mapping::Mapping;
 use penstock_columnar::unload;
 use penstock_model::connector::Connector;
-use penstock_model::definition::{Complete, Connection, Problem, ResolvedSync, Sync, Unload};
+use penstock_model::definition::{Connection, Problem, ResolvedSync, Sync, Unload};
 use penstock_model::port::OpenObjects;
 use penstock_model::unload::Column;
 
@@ -54,6 +54,11 @@ pub async fn check(files: &[PathBuf], unloads: &dyn OpenObjects) -> Checked {
         }
     }
     checked.mistakes.extend(project.syncs.values().filter_map(|sync| follows(sync, &project)));
+    for unload in project.unloads.values() {
+        let query = unload.definition.query.as_ref();
+        let problems = query.map(|query| query.problems(&unload.definition.location)).unwrap_or_default();
+        checked.mistakes.extend(problems.iter().map(|problem| unload.mistake(problem)));
+    }
     for sync in project.syncs.values() {
         check_sync(sync, &project, unloads, &mut checked).await;
     }
@@ -104,7 +109,12 @@ async fn check_sync(
         Ok(mapping) => mapping.run_tests(&sync.definition.tests),
         Err(problems) => problems,
     };
-    let fit = fit(sync, unload, connection, &connector);
+    let mut fit = fit(sync, unload, connection, &connector);
+    if unload.definition.query.is_some() && sync.definition.start.on_unload {
+        let message =
+            "this unload has a query, which a run itself begins with: start it by schedule or after instead";
+        fit.push(sync.mistake(&Problem::at("/start/on_unload", message)));
+    }
     if let Some(columns) = &columns {
         let lacks = |key: &&String| !columns.iter().any(|column| column.name.eq_ignore_ascii_case(key));
         for key in unload.definition.primary_key.iter().filter(lacks) {
@@ -195,8 +205,8 @@ fn fit(
 }
 
 async fn columns(unload: &Sourced<Unload>, unloads: &dyn OpenObjects) -> Result<Vec<Column>, String> {
-    let location = absolute(&unload.file, &unload.definition.location);
-    let complete: Complete = unload.definition.complete;
+    let (location, complete) = unload.definition.place();
+    let location = absolute(&unload.file, &location);
     let found = unload::discover(unloads, &location, complete).await.map_err(|error| error.to_string())?;
     unload::with_zone(found.columns, unload.definition.naive_timestamps.as_deref())
         .map_err(|error| error.to_string())

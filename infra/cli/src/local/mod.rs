@@ -6,9 +6,11 @@ mod publish;
 mod redrive;
 mod run;
 mod tasks;
+mod warehouse;
 
 pub use executions::{Kept, LocalExecutions};
 pub use publish::publish;
 pub use redrive::{NotRedriven, Redrivable, helps, pinned_otherwise};
 pub use run::{Finished, Start, failure, redrive, run};
 pub use tasks::{Functions, Platform, time_of};
+pub use warehouse::NoWarehouse;

@@ -8,7 +8,7 @@ use penstock_destinations::Parts;
 use penstock_lambda_kit::metrics::Metrics;
 use penstock_lambda_kit::{Invocation, InvocationFailed, invoke_in_process};
 use penstock_model::Failure;
-use penstock_model::port::{Boxed, Clock, Executions, Objects, OpenObjects, Random};
+use penstock_model::port::{Boxed, Clock, Executions, Objects, OpenObjects, Random, Warehouse};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -35,6 +35,8 @@ pub struct Platform {
     pub unloads: Arc<dyn OpenObjects>,
     /// This folder's executions.
     pub executions: Arc<dyn Executions>,
+    /// Who unloads by itself, where a definition has a query.
+    pub warehouse: Arc<dyn Warehouse>,
     /// Clock, randomness, secrets and transport.
     pub parts: Parts,
     /// How large splits and partitions are.
@@ -48,6 +50,7 @@ pub struct Functions {
     random: Arc<dyn Random>,
     state: Arc<dyn Objects>,
     plan: penstock_plan::Context,
+    unload: penstock_unload::Context,
     read: penstock_read::Context,
     diff: penstock_diff::Context,
     gate: penstock_gate::Context,
@@ -61,7 +64,7 @@ impl Functions {
     /// The functions on this platform.
     #[must_use]
     pub fn new(platform: &Platform) -> Self {
-        let Platform { state, unloads, executions, parts, sizes } = platform.clone();
+        let Platform { state, unloads, executions, warehouse, parts, sizes } = platform.clone();
         let (clock, random) = (parts.clock.clone(), parts.random.clone());
         Self {
             plan: penstock_plan::Context {
@@ -72,6 +75,7 @@ impl Functions {
                 random: random.clone(),
                 sizes,
             },
+            unload: penstock_unload::Context { state: state.clone(), warehouse, clock: clock.clone() },
             read: penstock_read::Context { state: state.clone(), unloads: unloads.clone() },
             diff: penstock_diff::Context { state: state.clone() },
             gate: penstock_gate::Context { state: state.clone() },
@@ -109,6 +113,7 @@ impl Functions {
         let invocation = &invocation;
         let answer = match function {
             "PlanFunction" => invoked(payload, invocation, &self.plan, penstock_plan::handle),
+            "UnloadFunction" => invoked(payload, invocation, &self.unload, penstock_unload::handle),
             "ReadFunction" => invoked(payload, invocation, &self.read, penstock_read::handle),
             "DiffFunction" => invoked(payload, invocation, &self.diff, penstock_diff::handle),
             "GateFunction" => invoked(payload, invocation, &self.gate, penstock_gate::handle),

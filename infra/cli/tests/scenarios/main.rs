@@ -23,3 +23,4 @@ mod runs;
 mod salesforce;
 mod twin;
 mod unloads;
+mod warehouse;

@@ -98,6 +98,7 @@ impl Story {
         let platform = Platform {
             state: storage.clone(),
             unloads: Arc::new(Bucket(Storage::new(unloads.clone(), dice.clone()))),
+            warehouse: Arc::new(penstock_cli::local::NoWarehouse),
             executions: known.clone(),
             parts: Parts {
                 clock: clock.clone(),

@@ -13,6 +13,7 @@ use penstock_model::contract::{
     CONTRACT, DeadLetterRequest, DeadLetterResponse, DiffRequest, DiffResponse, FinishRequest,
     FinishResponse, GateRequest, GateResponse, GateVerdict, ObjectRef, PlanRequest, PlanResponse,
     PlanVerdict, Progress, ProgressStatus, PushRequest, ReadRequest, ReadResponse, RunRef, TransformRequest,
+    UnloadRequest, UnloadResponse, UnloadStatus,
 };
 use penstock_model::port::{Boxed, Clock, Random};
 use penstock_model::report::RunStatus;
@@ -74,6 +75,10 @@ impl Functions {
                 assert_eq!(request.request.sync, "customers");
                 (request.contract, run(), 0)
             }
+            "UnloadFunction" => {
+                let UnloadRequest { contract, run } = read(payload);
+                (contract, run, 0)
+            }
             "ReadFunction" => {
                 let ReadRequest { contract, run, split } = read(payload);
                 (contract, run, split)
@@ -113,13 +118,26 @@ impl Functions {
         match function {
             "PlanFunction" => written(PlanResponse {
                 contract,
-                verdict: self.plan,
+                // Once the warehouse has unloaded, there is something to read.
+                verdict: if self.plan == PlanVerdict::Unload && attempt > 1 {
+                    PlanVerdict::Read
+                } else {
+                    self.plan
+                },
                 run: run(),
                 splits: object("splits"),
                 partitions: object("partitions"),
                 read_concurrency: 2,
                 diff_concurrency: 2,
             }),
+            "UnloadFunction" => {
+                let (status, resume_after_s) = match attempt {
+                    1 => (UnloadStatus::Running, 30),
+                    2 => (UnloadStatus::Running, 45),
+                    _ => (UnloadStatus::Finished, 0),
+                };
+                written(UnloadResponse { contract, status, resume_after_s })
+            }
             "ReadFunction" => written(ReadResponse { contract, rows: 5 }),
             "DiffFunction" => written(DiffResponse { contract, changes: 5 }),
             "GateFunction" => {
@@ -318,6 +336,25 @@ async fn a_run_leaves_out_what_there_is_no_need_for() {
         assert!(matches!(course.status, Status::Succeeded { .. }), "{:?}", course.status);
         assert_eq!(way(&course), expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_waits_for_the_unload_that_it_asks_for() {
+    let functions = Arc::new(Functions {
+        fails: Box::new(|function, _, attempt| {
+            (function == "UnloadFunction" && attempt == 2).then_some("UnloadFailed")
+        }),
+        ..Functions::new(PlanVerdict::Unload, GateVerdict::Finish)
+    });
+    let started = tokio::time::Instant::now();
+    let failed = start(&functions).await;
+    assert!(matches!(failed.status, Status::Failed(_)), "{:?}", failed.status);
+    let course = engine(&functions).redrive(failed, &Silent).await.unwrap();
+    assert!(matches!(course.status, Status::Succeeded { .. }), "{:?}", course.status);
+    assert_eq!(started.elapsed().as_secs(), 30);
+    let asking = ["Plan", "WhatToDo", "Unload", "IsItUnloaded", "AwaitUnload", "Unload", "IsItUnloaded"];
+    let reading = ["Plan", "WhatToDo", "Read", "Diff", "Gate", "WhatToDeliver", "Finish", "Done"];
+    assert_eq!(way(&course), [asking.as_slice(), reading.as_slice()].concat());
 }
 
 #[tokio::test(start_paused = true)]

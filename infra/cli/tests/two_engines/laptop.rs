@@ -241,6 +241,7 @@ impl Laptop {
         let functions = Arc::new(Functions::new(&Platform {
             state: self.state.clone(),
             unloads: self.opener(),
+            warehouse: Arc::new(NoWarehouse),
             executions: self.machine.clone(),
             parts,
             sizes: penstock_plan::Sizes::default(),

@@ -3,11 +3,13 @@
 
 mod connection;
 mod field;
+mod query;
 mod sync;
 mod unload;
 
 pub use connection::{Auth, Connection, Credential, Environment, HeaderAuth, Limits, OAuth, SecretRef};
 pub use field::{Field, FieldDetails, Lookup, LookupField, OnMissing, OnNull, Write};
+pub use query::{Query, RedshiftQuery};
 pub use sync::{
     Delivery, FirstRun, Guards, Limit, MappingTest, Mode, OnMappingChange, OnRemoved, OnRemovedWord, Scope,
     Start, Sync,

@@ -1,6 +1,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Query;
+
 /// The Parquet files that one warehouse query leaves in S3 (or in a folder). Defined once, shared by syncs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +20,10 @@ pub struct Unload {
     /// only the manifest or `_SUCCESS` tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written_by: Option<WrittenBy>,
+    /// A query that the warehouse unloads when a run begins, to a prefix of its own below `location`. Left out: somebody else
+    /// unloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<Query>,
     /// The columns that identify a row.
     pub primary_key: Vec<String>,
     /// The zone of timestamps that come without one: `UTC` or an offset such as `+02:00`. Left out, they stay without a zone.
@@ -38,6 +44,24 @@ pub enum Complete {
     Any,
     /// Either of them if there is one, else the files as they lie there. Only for folders that get their name when all is written.
     AsListed,
+}
+
+impl Unload {
+    /// Where unloads of this definition lie and what tells that one is complete: as it says, or, if runs make them by a
+    /// query, in a prefix of each run's own, with Redshift's manifest.
+    #[must_use]
+    pub fn place(&self) -> (String, Complete) {
+        match &self.query {
+            None => (self.location.clone(), self.complete),
+            Some(_) => (format!("{}run=*/attempt=*/", self.folder()), Complete::RedshiftManifest),
+        }
+    }
+
+    /// The location with a slash at its end.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        format!("{}/", self.location.trim_end_matches('/'))
+    }
 }
 
 /// A statement of a warehouse, by what its end is told with on EventBridge.

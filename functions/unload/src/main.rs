@@ -1,0 +1,8 @@
+//! The unload function's entry point.
+
+use penstock_unload::{Context, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), penstock_lambda_kit::Error> {
+    penstock_lambda_kit::run("unload", Context::from_environment, handle).await
+}
