@@ -18,6 +18,7 @@ import parliament  # noqa: E402
 # Made-up values, where a template has none of its own; every one of them is set, so that every condition holds.
 GIVEN = {
     "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/ours",
+    "RedshiftArn": "arn:aws:redshift-serverless:us-east-1:123456789012:workgroup/0a1b2c3d",
     "UnloadBucket": "acme-unloads",
     "UnloadKmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/theirs",
     "UnloadPrefix": "unloaded/",

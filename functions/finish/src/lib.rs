@@ -12,7 +12,7 @@ use penstock_model::failure::{Failure, FailureName};
 use penstock_model::port::{Clock, Condition, Objects, Random};
 use penstock_model::report::{RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
-use penstock_store::{json, lease, plans, usage};
+use penstock_store::{json, lease, plans, usage, work};
 
 /// What finish needs from outside.
 #[derive(Debug, Clone)]
@@ -101,6 +101,7 @@ async fn report(context: &Context, plan: &RunPlan, committed: Committed) -> Resu
         ended_at: context.clock.now(),
         counts: committed.counts,
         api: usage::total(context.state.as_ref(), &plan.run.keys()).await?,
+        work: work::total(context.state.as_ref(), &plan.run.keys()).await?,
         rejections: committed.rejections,
         pending: committed.pending,
         null_counts: committed.null_counts,

@@ -4,5 +4,6 @@ use penstock_gate::{Context, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), penstock_lambda_kit::Error> {
-    penstock_lambda_kit::run("gate", Context::from_environment, handle).await
+    penstock_lambda_kit::run("gate", Context::from_environment, handle, |context| context.state.as_ref())
+        .await
 }

@@ -195,6 +195,7 @@ async fn report_nothing(
         ended_at: now,
         counts: Counts::default(),
         api: ApiUsage::default(),
+        work: std::collections::BTreeMap::new(),
         rejections: Vec::new(),
         pending: 0,
         null_counts: std::collections::BTreeMap::new(),

@@ -8,7 +8,7 @@ use penstock_model::port::Condition;
 use penstock_model::report::{RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
 use penstock_model::{Failure, FailureName};
-use penstock_store::{attempts, json, lease, usage};
+use penstock_store::{attempts, json, lease, usage, work};
 
 use crate::Context;
 
@@ -71,6 +71,7 @@ async fn fold_one(context: &Context, run: &RunRef, dead: &RunPlan) -> Result<(),
         ended_at: now,
         counts: committed.counts,
         api: usage::total(state, &dead.run.keys()).await?,
+        work: work::total(state, &dead.run.keys()).await?,
         rejections: committed.rejections,
         pending: committed.pending,
         null_counts: BTreeMap::new(),

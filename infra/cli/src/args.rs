@@ -25,6 +25,8 @@ pub enum Command {
     Redrive(Redrive),
     /// List the runs of a sync, newest first.
     Runs(Runs),
+    /// Show what runs cost on AWS, by their own figures, and what other loads would.
+    Cost(Cost),
     /// Check definitions: every mistake in every file, at once.
     Check(Check),
     /// Check definitions and put them where a deployed stack reads them.
@@ -60,6 +62,9 @@ pub struct Target {
     /// The folder that holds the sync's state.
     #[arg(long, default_value = ".penstock")]
     pub state: PathBuf,
+    /// Of a deployed stack, by its name, in place of a state folder; the sync may then be named without its file.
+    #[arg(long, value_name = "NAME", conflicts_with = "state")]
+    pub stack: Option<String>,
     /// The environment of the connection.
     #[arg(long)]
     pub env: Option<String>,
@@ -88,7 +93,7 @@ pub struct Run {
     pub allow: Vec<GuardName>,
     /// Rehearse the sync against a simulator of its destination that misbehaves as this fault script says; `none` for no faults.
     /// Nothing leaves this machine, no credential is needed and the state is left alone.
-    #[arg(long, value_name = "FAULTS", conflicts_with_all = ["dry_run", "adopt", "full"])]
+    #[arg(long, value_name = "FAULTS", conflicts_with_all = ["dry_run", "adopt", "full", "stack"])]
     pub twin: Option<PathBuf>,
     /// Print one JSON object for programs.
     #[arg(long)]
@@ -103,6 +108,9 @@ pub struct Redrive {
     /// The folder that holds the sync's state.
     #[arg(long, default_value = ".penstock")]
     pub state: PathBuf,
+    /// Of a deployed stack, by its name, in place of a state folder; the sync may then be named without its file.
+    #[arg(long, value_name = "NAME", conflicts_with = "state")]
+    pub stack: Option<String>,
     /// Which run; the newest that can be redriven if left out.
     #[arg(long)]
     pub run: Option<String>,
@@ -122,7 +130,38 @@ pub struct Runs {
     /// The folder that holds the sync's state.
     #[arg(long, default_value = ".penstock")]
     pub state: PathBuf,
+    /// Of a deployed stack, by its name, in place of a state folder; the sync may then be named without its file.
+    #[arg(long, value_name = "NAME", conflicts_with = "state")]
+    pub stack: Option<String>,
     /// Print one JSON array for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `cost`.
+#[derive(Debug, Args)]
+pub struct Cost {
+    /// The sync's definition, or, with --stack, its name. Left out: only loads are reckoned.
+    pub sync: Option<PathBuf>,
+    /// The folder that holds the sync's state.
+    #[arg(long, default_value = ".penstock")]
+    pub state: PathBuf,
+    /// Of a deployed stack, by its name, in place of a state folder.
+    #[arg(long, value_name = "NAME", conflicts_with = "state")]
+    pub stack: Option<String>,
+    /// Only this run.
+    #[arg(long, requires = "sync")]
+    pub run: Option<String>,
+    /// Reckon a load of so many rows a day; 10 M, 100 M and 1 B if left out.
+    #[arg(long, value_name = "N", value_parser = rows)]
+    pub rows_per_day: Option<f64>,
+    /// Percent of the rows that change a day; as in the sync's newest run, else 1, if left out.
+    #[arg(long, value_name = "PERCENT")]
+    pub changed: Option<f64>,
+    /// Milliseconds that the destination takes to answer.
+    #[arg(long, value_name = "MS")]
+    pub answer_ms: Option<f64>,
+    /// Print one JSON object for programs.
     #[arg(long)]
     pub json: bool,
 }
@@ -256,6 +295,13 @@ pub struct Schema {
     /// Write one file per schema into this folder.
     #[arg(long)]
     pub write: Option<PathBuf>,
+}
+
+fn rows(text: &str) -> Result<f64, String> {
+    let digits = text.replace('_', "");
+    let rows: u64 = digits.parse().map_err(|_| format!("{text} is no number of rows"))?;
+    #[expect(clippy::cast_precision_loss, reason = "a load is not counted to the row")]
+    Ok(rows as f64)
 }
 
 fn guard(text: &str) -> Result<GuardName, String> {

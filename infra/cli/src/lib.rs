@@ -3,6 +3,7 @@
 pub mod args;
 pub mod commands;
 pub mod complaints;
+pub mod cost;
 pub mod definitions;
 pub mod engine;
 pub mod local;

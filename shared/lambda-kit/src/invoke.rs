@@ -91,7 +91,7 @@ where
 }
 
 /// The sync and the run that a payload is about: `run` is a run's reference, or, before there is one, its id.
-fn subject(payload: &Value) -> (Option<&str>, Option<&str>) {
+pub(crate) fn subject(payload: &Value) -> (Option<&str>, Option<&str>) {
     let at = |path| payload.pointer(path).and_then(Value::as_str);
     (
         at("/run/sync").or_else(|| at("/request/sync")).or_else(|| at("/sync")),

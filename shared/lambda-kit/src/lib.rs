@@ -7,6 +7,7 @@
 
 pub mod clock;
 mod contract;
+mod figures;
 mod guard;
 mod invocation;
 mod invoke;

@@ -1,18 +1,20 @@
 use std::fmt;
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
+use penstock_model::port::Objects;
 use penstock_model::{Failure, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
 
+use crate::figures::Began;
 use crate::guard::{guard, silence_panics};
 use crate::invocation::Invocation;
 use crate::invoke::invoke;
 use crate::logging;
 
-/// Runs a function on Lambda until the platform ends the process.
+/// Runs a function on Lambda until the platform ends the process. Each invocation for a run leaves its figures in `state`.
 ///
 /// The context is built at cold start. If that fails, it is built again with each invocation, and each answers with the
 /// failure's name: a process that ends would only tell the state machine `Runtime.ExitError`.
@@ -23,6 +25,7 @@ pub async fn run<Request, Response, Context, Build, Handle>(
     function: &'static str,
     build: Build,
     handle: Handle,
+    state: fn(&Context) -> &dyn Objects,
 ) -> Result<(), Error>
 where
     Request: DeserializeOwned,
@@ -45,9 +48,13 @@ where
         let payload = event.payload.get().as_bytes();
         match context.get_or_try_init(|| guard(build())).await {
             Ok(context) => {
-                invoke(function, payload, &invocation, |request| handle(request, &invocation, context))
-                    .await
-                    .map_err(Named)
+                let began = Began::now(state(context));
+                let answer =
+                    invoke(function, payload, &invocation, |request| handle(request, &invocation, context))
+                        .await;
+                let memory_mb = u64::try_from(event.context.env_config.memory).unwrap_or(0);
+                began.leave_figures(state(context), function, memory_mb, &invocation, payload).await;
+                answer.map_err(Named)
             }
             Err(failure) => {
                 tracing::error!(

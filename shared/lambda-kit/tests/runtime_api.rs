@@ -17,21 +17,35 @@ use axum::routing::{get, post};
 use penstock_lambda_kit::Invocation;
 use penstock_lambda_kit::settings::Settings;
 use penstock_model::contract::{CONTRACT, ReadRequest, ReadResponse};
+use penstock_model::port::Objects as _;
+use penstock_model::work::Invoked;
 use penstock_model::{Failure, FailureName};
+use penstock_store::MemoryObjects;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 const SECRET: &str = "tim@acme.com";
 const DEADLINE: u64 = 1_893_456_000_000;
 
+struct Context {
+    rows: u64,
+    state: MemoryObjects,
+}
+
 /// The function under test.
 async fn handle(
     request: ReadRequest,
     invocation: &Invocation,
-    context: &u64,
+    context: &Context,
 ) -> Result<ReadResponse, Failure> {
     match request.split {
-        0 => Ok(ReadResponse { contract: CONTRACT, rows: *context }),
+        0 => Ok(ReadResponse { contract: CONTRACT, rows: context.rows }),
+        5 => {
+            let left = context.state.list("runs/s/r/work/").await.unwrap();
+            let figures = left.iter().filter_map(|object| Invoked::parse(object.key.rsplit('/').next()?));
+            let of_read = figures.filter(|invoked| invoked.function == "read" && invoked.memory_mb == 128);
+            Ok(ReadResponse { contract: CONTRACT, rows: u64::try_from(of_read.count()).unwrap() })
+        }
         1 => {
             let cause = std::io::Error::other("connection reset");
             Err(Failure::because(FailureName::StorageUnavailable, "object a/b could not be read", cause))
@@ -59,9 +73,9 @@ async fn serves_when_started_as_a_function() {
         if BUILDS.fetch_add(1, Ordering::Relaxed) < failing_builds {
             return Err(Failure::new(FailureName::SecretsUnavailable, "not yet"));
         }
-        Ok(7)
+        Ok(Context { rows: 7, state: MemoryObjects::new() })
     };
-    penstock_lambda_kit::run("read", build, handle).await.unwrap();
+    penstock_lambda_kit::run("read", build, handle, |context| &context.state).await.unwrap();
 }
 
 #[derive(Clone)]
@@ -223,4 +237,17 @@ async fn every_answer_has_the_platform_s_form_and_a_name() {
 async fn a_context_that_can_t_be_built_yet_is_built_later() {
     let (answers, _) = serve(&[payload(CONTRACT, json!(0)), payload(CONTRACT, json!(0))], 2).await;
     assert_eq!(answers, [failed("SecretsUnavailable", "not yet"), answered(7)]);
+}
+
+#[tokio::test]
+async fn an_invocation_for_a_run_leaves_its_figures_however_it_ends() {
+    let payloads = [
+        payload(CONTRACT, json!(0)),
+        payload(CONTRACT, json!(1)),
+        payload(CONTRACT, json!(2)),
+        json!({ "hello": "nobody" }).to_string(),
+        payload(CONTRACT, json!(5)),
+    ];
+    let (answers, _) = serve(&payloads, 0).await;
+    assert_eq!(answers.last(), Some(&answered(3)));
 }

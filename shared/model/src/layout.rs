@@ -285,6 +285,18 @@ impl RunKeys<'_> {
         self.at("usage/")
     }
 
+    /// What every invocation of the run cost.
+    #[must_use]
+    pub fn all_work(&self) -> String {
+        self.at("work/")
+    }
+
+    /// What one invocation cost; its figures are the name.
+    #[must_use]
+    pub fn work(&self, name: &str) -> String {
+        format!("{}{name}", self.all_work())
+    }
+
     /// The chunks that failed for good.
     #[must_use]
     pub fn failed_chunks(&self) -> String {

@@ -27,6 +27,7 @@ pub mod snapshot;
 pub mod time;
 pub mod unload;
 pub mod warehouse;
+pub mod work;
 
 pub use failure::{Failure, FailureName};
 pub use key::Key;

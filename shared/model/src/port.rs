@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 use crate::warehouse::{Statement, StatementState};
+use crate::work::Requests;
 
 /// A boxed future that may move between threads.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -142,6 +143,11 @@ pub trait Objects: Send + Sync + Debug {
 
     /// Removes an object; nothing happens if there is none.
     fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), ObjectError>>;
+
+    /// Requests sent so far by the client of this store, whichever store they went to. None where none are charged for.
+    fn requests(&self) -> Requests {
+        Requests::default()
+    }
 
     /// The bucket's name, or the folder, for people and for the state machine's `ItemReader`.
     fn bucket(&self) -> &str;

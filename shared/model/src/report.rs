@@ -9,6 +9,7 @@ use crate::dead_letter::{DeadLetter, Stage};
 use crate::failure::FailureName;
 use crate::outcome::Outcome;
 use crate::time::Timestamp;
+use crate::work::WorkByFunction;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -190,6 +191,9 @@ pub struct RunReport {
     pub counts: Counts,
     /// Calls.
     pub api: ApiUsage,
+    /// What the run's invocations cost by now, by function; nothing on a laptop. Finish's own last one is not in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub work: WorkByFunction,
     /// Dead letters by what they complain of, most frequent first; see [`Rejections::counts`].
     pub rejections: Vec<RejectionCount>,
     /// Overlay entries that the next run sends again.

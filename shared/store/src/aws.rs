@@ -9,6 +9,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use penstock_model::port::{Executions, Objects, OpenObjects, Secrets, Warehouse};
 
+use crate::counted::Counted;
 use crate::{AwsSecrets, Opener, RedshiftData, S3Objects, StepFunctions};
 
 /// S3 answers `SlowDown` while it makes room for many writers at once; the default of three attempts is too few.
@@ -27,6 +28,8 @@ pub struct Clients {
     pub step_functions: aws_sdk_sfn::Client,
     /// Redshift's Data API.
     pub redshift: aws_sdk_redshiftdata::Client,
+    /// What was sent to S3.
+    counted: Counted,
 }
 
 impl Clients {
@@ -42,19 +45,23 @@ impl Clients {
             .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build())
             .load()
             .await;
-        let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some());
+        let counted = Counted::default();
+        let s3 = aws_sdk_s3::config::Builder::from(&config)
+            .force_path_style(config.endpoint_url().is_some())
+            .interceptor(counted.clone());
         Self {
             s3: aws_sdk_s3::Client::from_conf(s3.build()),
             secrets: aws_sdk_secretsmanager::Client::new(&config),
             step_functions: aws_sdk_sfn::Client::new(&config),
             redshift: aws_sdk_redshiftdata::Client::new(&config),
+            counted,
         }
     }
 
     /// The objects of a bucket.
     #[must_use]
     pub fn objects(&self, bucket: impl Into<String>) -> Arc<dyn Objects> {
-        Arc::new(S3Objects::new(self.s3.clone(), bucket))
+        Arc::new(S3Objects::counted(self.s3.clone(), bucket, self.counted.clone()))
     }
 
     /// Opens buckets, for unloads.

@@ -8,6 +8,8 @@ pub mod attempts;
 pub mod aws;
 mod aws_error;
 pub mod budget;
+mod counted;
+pub mod deployed;
 mod executions;
 mod failure;
 mod folder;
@@ -27,6 +29,7 @@ pub mod stack;
 pub mod unloads;
 pub mod usage;
 mod version;
+pub mod work;
 
 pub use aws::clients;
 pub use executions::StepFunctions;

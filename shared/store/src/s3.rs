@@ -11,9 +11,11 @@ use aws_sdk_s3::primitives::DateTime;
 use bytes::Bytes;
 use penstock_model::Timestamp;
 use penstock_model::port::{Boxed, Condition, ETag, ObjectError, ObjectMeta, Objects, Put};
+use penstock_model::work::Requests;
 
 use self::upload::Upload;
 use crate::aws_error::AwsError;
+use crate::counted::Counted;
 use crate::version;
 
 /// A body that breaks off is asked for again; the SDK repeats only what fails before the body begins.
@@ -32,6 +34,7 @@ pub struct S3Objects {
     client: Client,
     bucket: String,
     part_bytes: usize,
+    counted: Counted,
 }
 
 enum Body {
@@ -45,7 +48,12 @@ impl S3Objects {
     /// The objects of a bucket.
     #[must_use]
     pub fn new(client: Client, bucket: impl Into<String>) -> Self {
-        Self { client, bucket: bucket.into(), part_bytes: PART_BYTES }
+        Self::counted(client, bucket, Counted::default())
+    }
+
+    /// The objects of a bucket, by a client whose requests are counted here.
+    pub(crate) fn counted(client: Client, bucket: impl Into<String>, counted: Counted) -> Self {
+        Self { client, bucket: bucket.into(), part_bytes: PART_BYTES, counted }
     }
 
     /// The same, with another size of the parts of large objects: at least 5 MiB on AWS.
@@ -222,6 +230,10 @@ impl Objects for S3Objects {
             let answer = self.client.delete_object().bucket(&self.bucket).key(key).send().await;
             answer.map(drop).map_err(|error| unavailable(key, "deleted", AwsError::of(&error)))
         })
+    }
+
+    fn requests(&self) -> Requests {
+        self.counted.so_far()
     }
 
     fn bucket(&self) -> &str {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use penstock_model::dead_letter::DeadLetter;
 use penstock_model::port::Objects;
-use penstock_store::FolderObjects;
 
+use super::{deployed, place};
 use crate::args;
 use crate::complaints::{Complaint, Complaints, Selection, each, stage};
 use crate::definitions::Project;
@@ -17,12 +17,15 @@ use crate::show::table;
 /// # Errors
 /// If the state can't be read, or the file holds no sync.
 pub async fn list(args: args::DeadLetters) -> anyhow::Result<ExitCode> {
-    let sync = sync_name(&args.target.sync)?;
-    let state = FolderObjects::new(std::path::absolute(&args.target.state)?);
+    let (sync, place) = match &args.target.stack {
+        Some(name) => (deployed::sync_of(&args.target.sync)?, place::stack(name).await?),
+        None => (sync_name(&args.target.sync)?, place::folder(&args.target.state)?),
+    };
+    let state = place.objects();
     let selection = Selection { code: args.code, fingerprint: args.fingerprint };
     if args.json {
         let mut lines = Vec::new();
-        each(&state, &sync, args.run.as_deref(), &selection, |letter| {
+        each(state, &sync, args.run.as_deref(), &selection, |letter| {
             lines.push(serde_json::to_string(&with_fingerprint(letter)));
         })
         .await?;
@@ -31,7 +34,7 @@ pub async fn list(args: args::DeadLetters) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let complaints = Complaints::read(&state, &sync, args.run.as_deref(), &selection).await?.by_frequency();
+    let complaints = Complaints::read(state, &sync, args.run.as_deref(), &selection).await?.by_frequency();
     if complaints.is_empty() {
         println!("there are no dead letters");
     } else {

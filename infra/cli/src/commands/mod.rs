@@ -1,8 +1,10 @@
 //! One module per command.
 
 pub mod check;
+pub mod cost;
 pub mod dead_letters;
 pub mod demo;
+mod deployed;
 mod faults;
 mod place;
 pub mod preview;
@@ -41,6 +43,7 @@ pub fn runtime(cli: &Cli) -> std::io::Result<tokio::runtime::Runtime> {
         Command::Demo(_)
         | Command::Run(_)
         | Command::Check(_)
+        | Command::Cost(_)
         | Command::Publish(_)
         | Command::Preview(_)
         | Command::DeadLetters(_)
@@ -64,6 +67,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             None => run::run(args).await,
         },
         Command::Check(args) => check::check_files(args).await,
+        Command::Cost(args) => cost::cost(args).await,
         Command::Publish(args) => publish::publish(args).await,
         Command::Preview(args) => preview::preview(args).await,
         Command::DeadLetters(args) => dead_letters::list(args).await,

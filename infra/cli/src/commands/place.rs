@@ -1,9 +1,11 @@
 //! Where state lies: in a folder on this machine, or in a deployed stack's bucket.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use penstock_model::port::Objects;
+use penstock_store::deployed::Deployed;
 use penstock_store::{FolderObjects, stack};
 
 use crate::args;
@@ -14,9 +16,18 @@ pub(super) struct Place {
     objects: Arc<dyn Objects>,
     name: String,
     is_on_aws: bool,
+    deployed: Option<Deployed>,
 }
 
 impl Place {
+    /// The executions of the stack.
+    ///
+    /// # Errors
+    /// If the place is not a stack.
+    pub(super) fn deployed(&self) -> anyhow::Result<&Deployed> {
+        self.deployed.as_ref().with_context(|| format!("{} is no stack: name one with --stack", self.name))
+    }
+
     /// Definitions, state, runs and dead letters.
     pub(super) fn objects(&self) -> &dyn Objects {
         self.objects.as_ref()
@@ -39,9 +50,7 @@ impl Place {
 /// If AWS knows no such stack or can't be asked, or the bucket is not written as it should be.
 pub(super) async fn find(place: &args::Place) -> anyhow::Result<Place> {
     if let Some(name) = &place.stack {
-        let clients = penstock_store::clients().await;
-        let found = stack::find(&clients, name).await.with_context(|| format!("stack {name}"))?;
-        return Ok(bucket(&clients, &found.bucket));
+        return stack(name).await;
     }
     let Some(state) = &place.state else {
         anyhow::bail!("say where the state lies: --stack NAME or --state PLACE")
@@ -55,14 +64,31 @@ pub(super) async fn find(place: &args::Place) -> anyhow::Result<Place> {
             );
             Ok(bucket(&penstock_store::clients().await, name))
         }
-        None => {
-            let path = std::path::absolute(state)?;
-            let (name, objects) = (path.display().to_string(), Arc::new(FolderObjects::new(path)));
-            Ok(Place { objects, name, is_on_aws: false })
-        }
+        None => folder(Path::new(state)),
     }
 }
 
+/// A state folder.
+///
+/// # Errors
+/// If there is no current folder that it could be relative to.
+pub(super) fn folder(state: &Path) -> anyhow::Result<Place> {
+    let path = std::path::absolute(state)?;
+    let (name, objects) = (path.display().to_string(), Arc::new(FolderObjects::new(path)));
+    Ok(Place { objects, name, is_on_aws: false, deployed: None })
+}
+
+/// A deployed stack: its bucket and its executions.
+///
+/// # Errors
+/// If AWS knows no such stack or can't be asked.
+pub(super) async fn stack(name: &str) -> anyhow::Result<Place> {
+    let clients = penstock_store::clients().await;
+    let found = stack::find(&clients, name).await.with_context(|| format!("stack {name}"))?;
+    let deployed = Some(Deployed::new(&clients, found.state_machine_arn));
+    Ok(Place { deployed, ..bucket(&clients, &found.bucket) })
+}
+
 fn bucket(clients: &penstock_store::aws::Clients, name: &str) -> Place {
-    Place { objects: clients.objects(name), name: format!("s3://{name}"), is_on_aws: true }
+    Place { objects: clients.objects(name), name: format!("s3://{name}"), is_on_aws: true, deployed: None }
 }

@@ -7,7 +7,7 @@ use penstock_store::FolderObjects;
 
 use super::dead_letters::sync_name;
 use super::run::{Told, end};
-use super::{checked_sync, definitions_folder, listed, platform};
+use super::{checked_sync, definitions_folder, deployed, listed, place, platform};
 use crate::args;
 use crate::local::{self, LocalExecutions, NotRedriven, Redrivable, pinned_otherwise, publish};
 use crate::progress::Shown;
@@ -19,6 +19,10 @@ use crate::show::RunResult;
 /// # Errors
 /// If the state folder can't be used, or the file holds no sync.
 pub async fn redrive(args: args::Redrive) -> anyhow::Result<ExitCode> {
+    if let Some(name) = &args.stack {
+        let place = place::stack(name).await?;
+        return deployed::redrive(&place, &args.sync, args.run.as_deref(), args.json).await;
+    }
     let sync = sync_name(&args.sync)?;
     let result = match carry_on(&args, &sync).await? {
         Ok(finished) => finished.result,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use penstock_model::FailureName;
 use penstock_model::contract::{Replay, RunOptions};
 
-use super::{checked_sync, definitions_folder, listed, platform};
+use super::{checked_sync, definitions_folder, deployed, listed, place, platform};
 use crate::args;
 use crate::local::{self, Finished, Start, publish};
 use crate::progress::Shown;
@@ -39,6 +39,9 @@ pub async fn replay(args: args::Replay) -> anyhow::Result<ExitCode> {
 }
 
 async fn execute(target: args::Target, options: RunOptions, json: bool) -> anyhow::Result<ExitCode> {
+    if let Some(name) = &target.stack {
+        return deployed::start(&place::stack(name).await?, &target.sync, target.env, options, json).await;
+    }
     let result = match finish(&target, options, json).await? {
         Ok(finished) => finished.result,
         Err(result) => result,

@@ -9,6 +9,7 @@ use penstock_model::report::{ApiUsage, Counts, RunStanding, RunSummary};
 use penstock_store::FolderObjects;
 
 use super::dead_letters::sync_name;
+use super::{deployed, place};
 use crate::args;
 use crate::engine::Status;
 use crate::local::{Kept, LocalExecutions, failure};
@@ -19,14 +20,24 @@ use crate::show::table;
 /// # Errors
 /// If the state can't be read, or the file holds no sync.
 pub async fn list(args: args::Runs) -> anyhow::Result<ExitCode> {
-    let sync = sync_name(&args.sync)?;
-    let state = std::path::absolute(&args.state)?;
-    let runs = penstock_commit::list_runs(&FolderObjects::new(&state), &sync).await?;
-    let runs = with_executions(runs, &LocalExecutions::new(&state), &sync)?;
+    let (sync, runs) = match &args.stack {
+        Some(name) => {
+            let (place, sync) = (place::stack(name).await?, deployed::sync_of(&args.sync)?);
+            let runs = penstock_commit::list_runs(place.objects(), &sync).await?;
+            let executions = place.deployed()?.of_sync(&sync).await?;
+            (sync, deployed::with_executions(runs, executions))
+        }
+        None => {
+            let (sync, state) = (sync_name(&args.sync)?, std::path::absolute(&args.state)?);
+            let runs = penstock_commit::list_runs(&FolderObjects::new(&state), &sync).await?;
+            let runs = with_executions(runs, &LocalExecutions::new(&state), &sync)?;
+            (sync, runs)
+        }
+    };
     if args.json {
         println!("{}", serde_json::to_string(&runs)?);
     } else if runs.is_empty() {
-        println!("sync {sync} has no run in this state folder");
+        println!("sync {sync} has no run here");
     } else {
         let head = ["run", "started", "ended", "accepted", "rejected", "pending", "requests", "status"];
         let rows: Vec<_> = runs.iter().map(row).collect();
@@ -59,7 +70,8 @@ fn with_executions(
     Ok(all)
 }
 
-fn unplanned(run: String) -> RunSummary {
+/// A run that has left no object.
+pub(super) fn unplanned(run: String) -> RunSummary {
     RunSummary {
         run,
         status: RunStanding::Unfinished,

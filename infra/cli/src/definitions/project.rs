@@ -91,6 +91,14 @@ struct Reference {
 }
 
 impl Project {
+    /// Whether a definition may have this name.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        !name.is_empty()
+            && name.len() <= 64
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+    }
+
     /// Reads a file and remembers all its definitions. What is wrong is remembered too.
     pub fn read(&mut self, file: &Path) {
         let text = match std::fs::read_to_string(file) {
@@ -254,10 +262,7 @@ fn insert<T: DeserializeOwned>(
         .map_err(|error| wrong(Problem::at("", format!("can't be read: {error}"))))?;
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
     let name = name(&definition).unwrap_or(stem);
-    let is_plain = !name.is_empty()
-        && name.len() <= 64
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
-    if !is_plain {
+    if !Project::is_name(&name) {
         return Err(wrong(Problem::at(
             "/name",
             format!(

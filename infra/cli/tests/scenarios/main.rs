@@ -10,6 +10,7 @@
 
 mod append;
 mod complaints;
+mod cost;
 mod crash;
 mod definitions;
 mod guards;

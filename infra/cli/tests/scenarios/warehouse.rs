@@ -143,6 +143,7 @@ impl Stack {
                 random: Arc::new(SystemRandom),
                 secrets: Arc::new(LocalSecrets::new(Default::default(), folder.path())),
                 transport: Arc::new(ReqwestTransport::new().unwrap()),
+                known: Arc::default(),
             },
             sizes: penstock_plan::Sizes::default(),
         };

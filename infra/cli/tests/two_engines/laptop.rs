@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use penstock_cli::engine::{self, Event, Observer, Progress, StateMachine, Status, TaskError, Tasks};
-use penstock_cli::local::{Functions, Platform};
+use penstock_cli::local::{Functions, NoWarehouse, Platform};
 use penstock_destinations::{Parts, ReqwestTransport};
 use penstock_lambda_kit::clock::SystemClock;
 use penstock_lambda_kit::random::SystemRandom;

@@ -57,7 +57,7 @@ impl RedshiftQuery {
             (Some(_), None) => {}
             (None, Some(_)) if self.secret.is_some() => {}
             (None, Some(_)) => {
-                problems.push(at("/cluster", "a cluster is signed in to by a secret: write secret"))
+                problems.push(at("/cluster", "a cluster is signed in to by a secret: write secret"));
             }
             (Some(_), Some(_)) => problems.push(at("/cluster", "write workgroup or cluster, not both")),
             (None, None) => problems.push(at("", "write workgroup, or cluster and secret")),

@@ -28,6 +28,7 @@ pub async fn demo(args: args::Demo) -> anyhow::Result<ExitCode> {
     let target = args::Target {
         sync: folder.join("syncs/customers-to-hubspot.yaml"),
         state: folder.join("state"),
+        stack: None,
         env: None,
     };
     let say = |text: &str| {
