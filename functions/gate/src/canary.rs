@@ -1,4 +1,5 @@
-//! The canary: some rows are delivered alone, and the rest only if few enough of them are rejected.
+//! The canary: some rows are delivered alone, and the rest only if few enough of them are rejected. A run that is limited delivers some
+//! rows in the same way, and never the rest: those stay pending.
 
 use penstock_model::Failure;
 use penstock_model::operation::Chunk;
@@ -20,12 +21,15 @@ pub(crate) enum Wave {
     Nothing,
 }
 
+/// How many rows the first chunk holds at most, if they are delivered alone.
+pub(crate) fn rows(plan: &RunPlan) -> Option<u32> {
+    plan.options.limit.or(plan.definition.sync.delivery.canary)
+}
+
 /// The chunks of the first wave and of the second.
 pub(crate) fn waves<'a>(plan: &RunPlan, decision: &'a GateDecision) -> (&'a [Chunk], &'a [Chunk]) {
     match decision.chunks.split_first() {
-        Some((_, rest)) if plan.definition.sync.delivery.canary.is_some() && !rest.is_empty() => {
-            decision.chunks.split_at(1)
-        }
+        Some((_, rest)) if rows(plan).is_some() && !rest.is_empty() => decision.chunks.split_at(1),
         Some(_) | None => (&decision.chunks, &[]),
     }
 }
@@ -46,6 +50,9 @@ pub(crate) async fn wave(
         result.reached == ChunkReached::Attempted || result.outcomes.iter().all(Option::is_some);
     if !is_delivered {
         return Ok(Wave::Canary);
+    }
+    if plan.options.limit.is_some() {
+        return Ok(Wave::Nothing);
     }
     let mut counts = Counts::default();
     result.outcomes.iter().flatten().for_each(|outcome| counts.add(outcome));

@@ -77,7 +77,7 @@ pub async fn handle(
         contract: CONTRACT,
         verdict,
         chunks: ObjectRef { bucket: context.state.bucket().to_owned(), key },
-        more: wave == canary::Wave::Canary,
+        more: wave == canary::Wave::Canary && plan.options.limit.is_none(),
         concurrency: plan.definition.concurrency(),
     })
 }
@@ -132,9 +132,8 @@ async fn compared(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, F
     }
     check_guards(plan, &counts, &null_counts)?;
     let chunk_rows = plan.definition.sync.delivery.chunk_rows.unwrap_or(CHUNK_ROWS);
-    let chunks =
-        changes::plan_chunks(state, &keys, plan.partitions, chunk_rows, plan.definition.sync.delivery.canary)
-            .await?;
+    let first = canary::rows(plan);
+    let chunks = changes::plan_chunks(state, &keys, plan.partitions, chunk_rows, first).await?;
     Ok(GateDecision { version: RunPlan::VERSION, counts, null_counts, chunks })
 }
 
@@ -166,12 +165,14 @@ fn append_counts(plan: &RunPlan) -> DiffCounts {
 
 fn append_chunks(plan: &RunPlan) -> Vec<Chunk> {
     let most = plan.definition.sync.delivery.chunk_rows.unwrap_or(CHUNK_ROWS).max(1);
+    let first = plan.options.limit.unwrap_or(most).clamp(1, most);
     let mut chunks = Vec::new();
     for (entry, work) in (0u32..).zip(&plan.append) {
         for range in &work.pending {
             let mut from = range.from;
             while from < range.to {
-                let to = from.saturating_add(most).min(range.to);
+                let rows = if chunks.is_empty() { first } else { most };
+                let to = from.saturating_add(rows).min(range.to);
                 chunks.push(Chunk {
                     chunk: u32::try_from(chunks.len()).unwrap_or(u32::MAX),
                     range: ChunkRange::Append { entry, rows: RowRange { split: range.split, from, to } },

@@ -27,6 +27,8 @@ pub enum Command {
     Runs(Runs),
     /// Show what runs cost on AWS, by their own figures, and what other loads would.
     Cost(Cost),
+    /// Prove a connection's credential and permissions with one harmless call.
+    Test(Test),
     /// Check definitions: every mistake in every file, at once.
     Check(Check),
     /// Check definitions and put them where a deployed stack reads them.
@@ -91,6 +93,10 @@ pub struct Run {
     /// Pass over a guard this once.
     #[arg(long, value_parser = guard)]
     pub allow: Vec<GuardName>,
+    /// Send so many changed rows at most, and show each request (without the credential) and its answer. What is accepted is
+    /// committed as in any run; the other rows stay pending for the next.
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["dry_run", "twin"])]
+    pub limit: Option<u32>,
     /// Rehearse the sync against a simulator of its destination that misbehaves as this fault script says; `none` for no faults.
     /// Nothing leaves this machine, no credential is needed and the state is left alone.
     #[arg(long, value_name = "FAULTS", conflicts_with_all = ["dry_run", "adopt", "full", "stack"])]
@@ -161,6 +167,19 @@ pub struct Cost {
     /// Milliseconds that the destination takes to answer.
     #[arg(long, value_name = "MS")]
     pub answer_ms: Option<f64>,
+    /// Print one JSON object for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `test`.
+#[derive(Debug, Args)]
+pub struct Test {
+    /// The connection's definition, or a sync's: then also what it needs of its object is tested.
+    pub file: PathBuf,
+    /// The environment of the connection.
+    #[arg(long)]
+    pub env: Option<String>,
     /// Print one JSON object for programs.
     #[arg(long)]
     pub json: bool,
@@ -268,11 +287,14 @@ pub struct Replay {
 #[derive(Debug, Args)]
 pub struct Twin {
     /// `hubspot`, `salesforce` (an org with accounts and contacts), `batch` (a generic API that takes batches of records), `jobs` (asynchronous CSV jobs as Salesforce has them),
-    /// or a connector file.
+    /// another connector that comes with Penstock (`braze`, `mailchimp`, …), or a connector file.
     pub destination: String,
     /// The field that identifies a record, where a connector file's requests don't tell; of `batch`, `id` if left out.
     #[arg(long)]
     pub key: Vec<String>,
+    /// The value of one of the connector's settings: `project_id=7`.
+    #[arg(long, value_parser = name_and_value)]
+    pub setting: Vec<(String, String)>,
     /// A fault script.
     #[arg(long)]
     pub faults: Option<PathBuf>,
@@ -302,6 +324,11 @@ fn rows(text: &str) -> Result<f64, String> {
     let rows: u64 = digits.parse().map_err(|_| format!("{text} is no number of rows"))?;
     #[expect(clippy::cast_precision_loss, reason = "a load is not counted to the row")]
     Ok(rows as f64)
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn guard(text: &str) -> Result<GuardName, String> {

@@ -5,18 +5,41 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::Value;
 
 /// The names of all built-in connectors.
-pub const BUILT_IN: &[&str] = &["hubspot", "postgres", "salesforce"];
+pub const BUILT_IN: &[&str] = &[
+    "amplitude",
+    "braze",
+    "customerio",
+    "hubspot",
+    "iterable",
+    "mailchimp",
+    "mixpanel",
+    "postgres",
+    "salesforce",
+];
 
 /// The built-in connector of this name.
 #[must_use]
 pub fn built_in(name: &str) -> Option<Connector> {
     match name {
         "postgres" => Some(Connector::Postgres),
-        "hubspot" => http(include_str!("connectors/hubspot.yaml")),
         "salesforce" => match http(include_str!("connectors/salesforce.yaml"))? {
             Connector::Http(connector) => Some(Connector::Salesforce(connector)),
             other @ (Connector::Postgres | Connector::Salesforce(_)) => Some(other),
         },
+        _ => http(file(name)?),
+    }
+}
+
+/// The connector file of this name.
+fn file(name: &str) -> Option<&'static str> {
+    match name {
+        "amplitude" => Some(include_str!("connectors/amplitude.yaml")),
+        "braze" => Some(include_str!("connectors/braze.yaml")),
+        "customerio" => Some(include_str!("connectors/customerio.yaml")),
+        "hubspot" => Some(include_str!("connectors/hubspot.yaml")),
+        "iterable" => Some(include_str!("connectors/iterable.yaml")),
+        "mailchimp" => Some(include_str!("connectors/mailchimp.yaml")),
+        "mixpanel" => Some(include_str!("connectors/mixpanel.yaml")),
         _ => None,
     }
 }

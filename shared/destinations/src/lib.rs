@@ -18,6 +18,7 @@ pub mod http;
 mod known;
 mod oauth;
 pub mod postgres;
+pub mod probe;
 pub mod reach;
 pub mod salesforce;
 #[cfg(test)]

@@ -16,8 +16,8 @@ pub mod template;
 
 pub use answer::{Answer, By, Codes, Errors, Pointer, RefusedRest, Results, Test, Unlisted};
 pub use http::{
-    AuthKind, Batch, ErrorBody, HttpConnector, HttpOperation, Meaning, Method, RateHeaders, RepeatWord,
-    Setting,
+    AuthKind, Batch, Encoding, ErrorBody, HttpConnector, HttpOperation, Meaning, Method, RateHeaders,
+    RepeatWord, Setting,
 };
 
 /// How values are spelt in operations.
@@ -27,7 +27,7 @@ pub enum ValueStyle {
     /// JSON of the value's own type.
     #[default]
     Json,
-    /// Text for everything, the empty string for an emptied field (HubSpot).
+    /// Text for everything, the empty string for an emptied field, the items of a list with semicolons between them (HubSpot).
     Text,
 }
 

@@ -92,6 +92,10 @@ pub struct RunOptions {
     /// Another location for the unload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unload: Option<String>,
+    /// Deliver so many changes at most, and leave the others pending for the next run: what is delivered is committed as in any run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub limit: Option<u32>,
     /// Send dead letters again, from their newest rows, and nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replay>,

@@ -414,6 +414,11 @@ fn with_body(status: StatusCode, content_type: &'static str, body: Bytes) -> Res
 
 /// Whether a request says that its body is JSON.
 pub(crate) fn claims_json(headers: &HeaderMap) -> bool {
+    claims(headers, "application/json")
+}
+
+/// Whether the headers say that the body is of this kind.
+pub(crate) fn claims(headers: &HeaderMap, kind: &str) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    value.split(';').next().is_some_and(|claimed| claimed.trim().eq_ignore_ascii_case(kind))
 }

@@ -5,6 +5,7 @@ pub mod cost;
 pub mod dead_letters;
 pub mod demo;
 mod deployed;
+mod exchange;
 mod faults;
 mod place;
 pub mod preview;
@@ -14,6 +15,7 @@ pub mod rehearsal;
 pub mod run;
 pub mod runs;
 pub mod schema;
+pub mod test;
 pub mod twin;
 
 use std::path::{Path, PathBuf};
@@ -45,6 +47,7 @@ pub fn runtime(cli: &Cli) -> std::io::Result<tokio::runtime::Runtime> {
         | Command::Check(_)
         | Command::Cost(_)
         | Command::Publish(_)
+        | Command::Test(_)
         | Command::Preview(_)
         | Command::DeadLetters(_)
         | Command::Redrive(_)
@@ -69,6 +72,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::check_files(args).await,
         Command::Cost(args) => cost::cost(args).await,
         Command::Publish(args) => publish::publish(args).await,
+        Command::Test(args) => test::test(args).await,
         Command::Preview(args) => preview::preview(args).await,
         Command::DeadLetters(args) => dead_letters::list(args).await,
         Command::Redrive(args) => redrive::redrive(args).await,
@@ -106,15 +110,18 @@ async fn platform(
     std::fs::create_dir_all(state)?;
     let state = std::path::absolute(state)?;
     let executions = LocalExecutions::new(&state);
-    let secrets = LocalSecrets::new(std::env::vars().collect(), definitions);
-    let parts = Parts {
+    Ok((platform_with(parts(definitions)?, &state, &executions, locations).await, executions))
+}
+
+/// What destinations need, on this machine; secrets are looked for beside the definitions.
+fn parts(definitions: &Path) -> anyhow::Result<Parts> {
+    Ok(Parts {
         clock: Arc::new(SystemClock::new()),
         random: Arc::new(SystemRandom),
-        secrets: Arc::new(secrets),
+        secrets: Arc::new(LocalSecrets::new(std::env::vars().collect(), definitions)),
         transport: Arc::new(penstock_destinations::ReqwestTransport::new()?),
         known: Arc::default(),
-    };
-    Ok((platform_with(parts, &state, &executions, locations).await, executions))
+    })
 }
 
 /// The platform over a state folder, with these parts.
@@ -160,7 +167,8 @@ async fn checked_sync(file: &PathBuf, unload: Option<&str>) -> Result<CheckedSyn
 /// The folder that secrets are looked for in: where the definitions are.
 fn definitions_folder(file: &Path) -> PathBuf {
     let beside = file.parent().unwrap_or(Path::new("."));
-    let in_kind_folder = beside.file_name().is_some_and(|name| name == "syncs");
+    let kinds = ["syncs", "connections"];
+    let in_kind_folder = beside.file_name().is_some_and(|name| kinds.iter().any(|kind| name == *kind));
     if in_kind_folder { beside.join("..") } else { beside.to_owned() }
 }
 

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use penstock_model::FailureName;
 use penstock_model::contract::{Replay, RunOptions};
 
+use super::exchange::{ShownTransport, Sink};
 use super::{checked_sync, definitions_folder, deployed, listed, place, platform};
 use crate::args;
 use crate::local::{self, Finished, Start, publish};
@@ -23,6 +25,7 @@ pub async fn run(args: args::Run) -> anyhow::Result<ExitCode> {
         adopt: args.adopt,
         allow: args.allow,
         unload: args.unload,
+        limit: args.limit,
         replay: None,
     };
     execute(args.target, options, args.json).await
@@ -94,8 +97,14 @@ pub async fn finish(
     };
     options.unload = options.unload.map(|unload| absolute(&unload)).transpose()?;
     let location = options.unload.clone().unwrap_or_else(|| checked.unload.definition.location.clone());
-    let (platform, executions) =
+    let (mut platform, executions) =
         platform(&target.state, &definitions_folder(&target.sync), &[&location]).await?;
+    if options.limit.is_some() {
+        // A program reads the result; people look at this.
+        let sink = if quiet { Sink::Errors } else { Sink::Output };
+        let (inner, clock) = (platform.parts.transport, platform.parts.clock.clone());
+        platform.parts.transport = Arc::new(ShownTransport::new(inner, clock, sink));
+    }
     publish(platform.state.as_ref(), &checked).await?;
     let start = Start { sync: checked.sync.name.clone(), environment: target.env.clone(), options };
     let shown = Shown::new(quiet);

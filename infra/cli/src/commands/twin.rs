@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use penstock_model::connector::{Connector, HttpConnector};
 use penstock_twins::{
-    Action, Auth, BatchTwin, ConnectorTwin, HubSpotTwin, JobTwin, Kind, Property, Recording, RunningTwin,
-    SalesforceTwin, Script, Twin,
+    Action, Auth, BatchTwin, ConnectorTwin, ConnectorTwinBuilder, HubSpotTwin, JobTwin, Kind, Property,
+    Recording, RunningTwin, SalesforceTwin, Script, Twin,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -79,10 +80,34 @@ pub async fn serve(args: args::Twin) -> anyhow::Result<ExitCode> {
             let auth = twin.auth();
             until_stopped(twin, &format!("a twin of {name}"), &auth, script, &args).await
         }
-        other => anyhow::bail!(
-            "there is no twin {other}; there are hubspot, salesforce, batch and jobs, and that of any connector file: ./my-crm.yaml"
-        ),
+        other => {
+            let Some(Connector::Http(connector)) = penstock_destinations::built_in(other) else {
+                anyhow::bail!(
+                    "there is no twin {other}; there are hubspot, batch, jobs, those of the connectors that come with Penstock (braze, …), \
+                     and that of any connector file: ./my-crm.yaml"
+                )
+            };
+            let (name, told) = (connector.name.clone(), builder(*connector, &args).build());
+            let twin = told.map_err(|problems| {
+                let words: Vec<String> = problems
+                    .iter()
+                    .map(|problem| format!("{}: {}", problem.pointer, problem.message))
+                    .collect();
+                anyhow::anyhow!("{}", words.join("\n"))
+            })?;
+            let auth = twin.auth();
+            until_stopped(twin, &format!("a twin of {name}"), &auth, script, &args).await
+        }
     }
+}
+
+/// The twin of a connector, as the arguments want it.
+fn builder(connector: HttpConnector, args: &args::Twin) -> ConnectorTwinBuilder {
+    let mut builder = ConnectorTwin::builder(connector).token(&args.token);
+    for (name, value) in &args.setting {
+        builder = builder.setting(name, value);
+    }
+    if args.key.is_empty() { builder } else { builder.key("*", args.key.iter().map(String::as_str)) }
 }
 
 /// The twin of a connector file, and the API's name.
@@ -95,11 +120,7 @@ fn of_file(file: &Path, args: &args::Twin) -> anyhow::Result<(String, ConnectorT
     let Some(connector) = project.connectors.into_values().next() else {
         anyhow::bail!("{}:1: holds no connector: a twin is made from a connector file", file.display());
     };
-    let mut builder = ConnectorTwin::builder(connector.definition.clone()).token(&args.token);
-    if !args.key.is_empty() {
-        builder = builder.key("*", args.key.iter().map(String::as_str));
-    }
-    match builder.build() {
+    match builder(connector.definition.clone(), args).build() {
         Ok(twin) => Ok((connector.definition.name, twin)),
         Err(problems) => {
             let mistakes: Vec<_> = problems.iter().map(|problem| connector.mistake(problem)).collect();

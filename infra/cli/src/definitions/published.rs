@@ -61,7 +61,7 @@ fn json(definition: &impl Serialize) -> Result<Value, Failure> {
 }
 
 /// Secret files are named relative to the definition that names them.
-fn with_absolute_secrets(connection: &Connection, file: &std::path::Path) -> Connection {
+pub(crate) fn with_absolute_secrets(connection: &Connection, file: &std::path::Path) -> Connection {
     let mut connection = connection.clone();
     let resolve = |secret: &SecretRef| match secret {
         SecretRef::File { file: named } => SecretRef::File { file: absolute(file, named) },

@@ -9,6 +9,7 @@
 )]
 
 mod append;
+mod careful;
 mod complaints;
 mod cost;
 mod crash;

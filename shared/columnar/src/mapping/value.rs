@@ -10,7 +10,8 @@
 //! | binary | base64 with padding |
 //! | lists, structs, maps | array, object, object |
 //!
-//! In text style every value is a string: the same spelling, quoted; lists and objects as JSON text; null as `""`.
+//! In text style every value is a string: the same spelling, quoted; the items of a list with semicolons between them, nulls
+//! left out, as HubSpot wants a property of which several options are chosen; lists of lists and objects as JSON text; null as `""`.
 
 use std::fmt::Write as _;
 
@@ -25,6 +26,16 @@ pub(super) fn push_value(out: &mut String, cell: &Cell<'_>, style: ValueStyle) {
     match style {
         ValueStyle::Json => push_json(out, cell),
         ValueStyle::Text => match plain_class(cell) {
+            PlainClass::List(items) => {
+                let mut plain = String::new();
+                for item in items.iter().filter(|item| !matches!(item, Cell::Null)) {
+                    if !plain.is_empty() {
+                        plain.push(';');
+                    }
+                    push_plain(&mut plain, item);
+                }
+                push_text(out, &plain);
+            }
             PlainClass::Clean => quoted(out, |out| push_plain(out, cell)),
             PlainClass::Unescaped => {
                 let mut plain = String::new();
@@ -36,16 +47,21 @@ pub(super) fn push_value(out: &mut String, cell: &Cell<'_>, style: ValueStyle) {
 }
 
 /// Whether a value's plain text can stand between quotes as it is.
-enum PlainClass {
+enum PlainClass<'a> {
     Clean,
     Unescaped,
+    /// A list of values that are no lists or objects themselves.
+    List(Vec<Cell<'a>>),
 }
 
-fn plain_class(cell: &Cell<'_>) -> PlainClass {
+fn plain_class<'a>(cell: &'a Cell<'a>) -> PlainClass<'a> {
     match cell {
-        Cell::Text(_) | Cell::Json(_) | Cell::List(..) | Cell::Struct(..) | Cell::Map(..) => {
-            PlainClass::Unescaped
+        Cell::List(items, rows) => {
+            let items: Vec<Cell<'a>> = rows.clone().map(|row| items.at(row)).collect();
+            let nested = |item: &Cell<'_>| matches!(item, Cell::List(..) | Cell::Struct(..) | Cell::Map(..));
+            if items.iter().any(nested) { PlainClass::Unescaped } else { PlainClass::List(items) }
         }
+        Cell::Text(_) | Cell::Json(_) | Cell::Struct(..) | Cell::Map(..) => PlainClass::Unescaped,
         Cell::Null
         | Cell::Bool(_)
         | Cell::Int(_)

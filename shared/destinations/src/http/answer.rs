@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use penstock_model::connector::{
     Answer, By, Codes, ErrorBody, Errors, Meaning, Pointer, RefusedRest, Results, Test, Unlisted,
 };
+use penstock_model::definition::pointer_part;
 use penstock_model::operation::OperationKind;
 use serde_json::Value;
 
@@ -46,6 +47,8 @@ impl Meanings {
 pub(super) struct CompiledAnswer {
     pub(super) shape: Shape,
     pub(super) needs_body: bool,
+    /// Whether it tells what there is, not what became of rows.
+    pub(super) reads: bool,
     pub(super) lists: Vec<ListRule>,
     pub(super) proof: Option<Condition<Place>>,
     pub(super) unlisted: Unlisted,
@@ -71,6 +74,8 @@ pub(super) struct ListRule {
     pub(super) accepted: Option<Condition<usize>>,
     pub(super) created: Option<Condition<usize>>,
     pub(super) id: Option<usize>,
+    /// Of a read: the values of the fields that are asked for, in their order.
+    pub(super) values: Vec<usize>,
     code: Vec<usize>,
     fixed_code: Option<String>,
     message: Option<usize>,
@@ -148,7 +153,7 @@ fn cut(text: &str, chars: usize) -> String {
 type Fill<'a> = &'a mut dyn FnMut(&Pointer) -> Result<String, String>;
 
 impl CompiledAnswer {
-    /// Compiles the rules; `fill` replaces the placeholders of a pointer.
+    /// Compiles the rules; `fill` replaces the placeholders of a pointer. `names` are the fields that a read asks for.
     ///
     /// # Errors
     /// Pointers that can't be read in one pass, in words.
@@ -156,12 +161,13 @@ impl CompiledAnswer {
         answer: &Answer,
         error: &ErrorBody,
         meanings: Meanings,
+        names: Option<&[String]>,
         fill: Fill<'_>,
     ) -> Result<Self, String> {
         let mut shape = Shape::default();
         let mut lists = Vec::new();
         if let Some(results) = &answer.results {
-            lists.push(results_rule(results, &mut shape, fill)?);
+            lists.push(results_rule(results, names.unwrap_or_default(), &mut shape, fill)?);
         }
         for errors in &answer.errors {
             lists.push(errors_rule(errors, &mut shape, fill)?);
@@ -179,6 +185,7 @@ impl CompiledAnswer {
         Ok(Self {
             shape,
             needs_body: answer.needs_body(),
+            reads: names.is_some(),
             lists,
             proof,
             unlisted: answer.unlisted(),
@@ -214,6 +221,19 @@ impl CompiledAnswer {
     }
 }
 
+impl CompiledAnswer {
+    /// What the body of an answer says that refuses a whole request: code and words. For the person who asked; nothing if it says nothing.
+    pub(super) fn refusal_of(&self, status: u16, body: &[u8]) -> Option<String> {
+        let extracted = self.shape.extract(body).ok()?;
+        let (code, refusal) = self.whole_refusal(Some(&extracted), status);
+        let words = extracted.get(self.message?).and_then(Found::text).map(|_| refusal.message);
+        match (code, words) {
+            (Some(code), Some(words)) => Some(format!("{code}: {words}")),
+            (code, words) => code.or(words),
+        }
+    }
+}
+
 impl ListRule {
     /// What an element says of a row that was not accepted.
     pub(super) fn refusal(
@@ -239,12 +259,24 @@ impl ListRule {
     }
 }
 
-fn results_rule(results: &Results, shape: &mut Shape, fill: Fill<'_>) -> Result<ListRule, String> {
+fn results_rule(
+    results: &Results,
+    names: &[String],
+    shape: &mut Shape,
+    fill: Fill<'_>,
+) -> Result<ListRule, String> {
     let list = shape.list(&fill(&results.at)?)?;
     let condition = |test: &Option<Test>, shape: &mut Shape, fill: Fill<'_>| -> Result<_, String> {
         let Some(test) = test else { return Ok(None) };
         Ok(Some(Condition { at: shape.in_list(list, &fill(&test.at)?), is: test.is.clone() }))
     };
+    let mut values = Vec::new();
+    if let Some(fields) = &results.fields {
+        let fields = fill(fields)?;
+        values.extend(
+            names.iter().map(|name| shape.in_list(list, &format!("{fields}/{}", pointer_part(name)))),
+        );
+    }
     Ok(ListRule {
         kind: ListKind::Results,
         list,
@@ -252,6 +284,7 @@ fn results_rule(results: &Results, shape: &mut Shape, fill: Fill<'_>) -> Result<
         accepted: condition(&results.accepted, shape, fill)?,
         created: condition(&results.created, shape, fill)?,
         id: slot(results.id.as_ref(), list, shape, fill)?,
+        values,
         code: code_slots(&results.code, list, shape, fill)?,
         fixed_code: None,
         message: slot(results.message.as_ref(), list, shape, fill)?,
@@ -268,10 +301,15 @@ fn errors_rule(errors: &Errors, shape: &mut Shape, fill: Fill<'_>) -> Result<Lis
         accepted: None,
         created: None,
         id: None,
+        values: Vec::new(),
         code: code_slots(&errors.code, list, shape, fill)?,
         fixed_code: errors.fixed_code.clone(),
         message: slot(errors.message.as_ref(), list, shape, fill)?,
-        field: slot(errors.field.as_ref(), list, shape, fill)?,
+        field: if errors.by_field {
+            Some(shape.by_member(list))
+        } else {
+            slot(errors.field.as_ref(), list, shape, fill)?
+        },
     })
 }
 

@@ -12,10 +12,12 @@ use penstock_model::{Failure, FailureName, Timestamp};
 
 use super::HttpDestination;
 use super::batch::Batch;
-use super::decode::{Decoded, Verdict, decode};
-use super::encode::{CompiledOperation, encode, put_idempotency_key};
-use super::retry::{ATTEMPTS, account_use, backoff, nothing_left, until_reset};
+use super::decode::{Decoded, decode};
+use super::encode::{CompiledOperation, encode, put_credential, put_idempotency_key};
+use super::retry::{ATTEMPTS, account_use, backoff, nothing_left, nothing_left_today, until_reset};
+use super::settle::{Settled, halves};
 use super::transport::{Request, Response, Sent, TransportError, TransportErrorKind};
+use super::way::{Asked, Learnt, Step};
 use crate::destination::{Spending, Witness};
 use crate::reach::PrivateAddress;
 
@@ -31,6 +33,8 @@ pub(super) struct Delivery<'a> {
     pub(super) operations: &'a [Operation],
     /// Per operation: what no two requests under way may have in common.
     pub(super) parents: &'a [Vec<u64>],
+    /// The rows of requests that are not operations as they came.
+    pub(super) asked: &'a Asked,
     pub(super) witness: &'a dyn Witness,
     /// Nothing is sent from this moment on.
     pub(super) last_send: Timestamp,
@@ -43,6 +47,9 @@ pub(super) struct Delivery<'a> {
 pub(super) struct Report {
     /// How many operations have an outcome now.
     pub(super) settled: usize,
+    /// What was learnt of rows that this is not the last step of.
+    pub(super) learnt: Vec<(usize, Learnt)>,
+    pub(super) step: Step,
     /// What has to be sent again.
     pub(super) again: Vec<Batch>,
     /// What it says of the destination.
@@ -54,8 +61,8 @@ pub(super) struct Report {
 pub(super) enum Signal {
     /// Nothing: it was not sent.
     NotSent,
-    /// It answers. With a wait if its rate limit is used up.
-    Answers { hold: Option<Duration> },
+    /// It answers. With a wait if its rate limit is used up, and until when if the day's is.
+    Answers { hold: Option<Duration>, until: Option<Timestamp> },
     /// There is no more to spend until this moment; nothing was carried out.
     OutOfQuota {
         /// Until when.
@@ -79,23 +86,46 @@ pub(super) enum Signal {
     },
 }
 
-impl Delivery<'_> {
-    /// What a batch's rows refer to.
+impl<'a> Delivery<'a> {
+    /// What a batch's rows refer to. Only what is written can be in each other's way.
     pub(super) fn parents_of(&self, batch: &Batch) -> HashSet<u64> {
-        batch.rows.iter().filter_map(|row| self.parents.get(*row)).flatten().copied().collect()
+        self.parents_among(batch).copied().collect()
     }
 
     /// Whether a batch has nothing in common with those under way.
     pub(super) fn may_travel(&self, batch: &Batch, busy: &HashSet<u64>) -> bool {
-        let parents = batch.rows.iter().filter_map(|row| self.parents.get(*row)).flatten();
-        busy.is_empty() || !parents.into_iter().any(|parent| busy.contains(parent))
+        busy.is_empty() || !self.parents_among(batch).any(|parent| busy.contains(parent))
+    }
+
+    fn parents_among(&self, batch: &Batch) -> impl Iterator<Item = &'a u64> {
+        let parents = self.parents;
+        let writes = matches!(batch.step, Step::Write(_));
+        let rows: Vec<usize> = if writes { batch.rows.clone() } else { Vec::new() };
+        rows.into_iter().filter_map(move |row| parents.get(row)).flatten()
+    }
+
+    /// What is sent of a step's row.
+    pub(super) fn row(&self, step: Step, row: usize) -> Option<&'a Operation> {
+        self.asked.row(self.operations, step, row)
+    }
+
+    /// Whether anything has to be asked before an operation is sent.
+    pub(super) fn asks(&self, operation: &Operation) -> bool {
+        operation.asks.is_some() && !self.destination.asks.is_empty()
+    }
+
+    /// Whether more than the write itself may have to be done for an operation.
+    pub(super) fn has_links(&self, position: usize) -> bool {
+        let destination = self.destination;
+        let asks = self.operations.get(position).and_then(|operation| operation.asks.as_ref());
+        asks.is_some_and(|asks| asks.lookups.is_some()) && destination.asks.has_links()
     }
 
     /// Sends a batch once. Outcomes are recorded before it returns.
     pub(super) async fn attempt(self, mut batch: Batch) -> Result<Report, Failure> {
         let destination = self.destination;
-        let compiled = destination.operation(batch.kind)?;
-        let rows: Vec<&Operation> = batch.rows.iter().filter_map(|row| self.operations.get(*row)).collect();
+        let compiled = destination.operation(batch.step)?;
+        let rows: Vec<&Operation> = batch.rows.iter().filter_map(|row| self.row(batch.step, *row)).collect();
         let last_send = self.last_send;
         let clock = &destination.parts.clock;
         if let Err(failure) = self.witness.may_send().await {
@@ -108,8 +138,7 @@ impl Delivery<'_> {
         match self.witness.spend().await {
             Ok(Spending::Granted) => {}
             Ok(Spending::OverBudget { until }) => {
-                let signal = Signal::OutOfQuota { until };
-                return Ok(Report { settled: 0, again: vec![batch], signal, sent_at: clock.now() });
+                return Ok(Report::again(batch, Signal::OutOfQuota { until }, clock.now()));
             }
             Err(failure) => return Ok(fails(batch, failure, clock.now())),
         }
@@ -125,9 +154,7 @@ impl Delivery<'_> {
             }
         }
         let mut request = encode(compiled, &rows);
-        if let Some((name, value)) = credential.header {
-            request.headers.insert(name, value);
-        }
+        put_credential(&mut request, compiled, credential.header);
         if let Some(name) = &compiled.idempotency_key {
             let key = batch.key.get_or_insert_with(|| new_key(destination));
             put_idempotency_key(&mut request, name, key);
@@ -191,7 +218,7 @@ impl Delivery<'_> {
         if unrepeatable {
             let settled = self.record_all(rows, &Outcome::Unknown { why: why.clone() }).await?;
             let signal = Signal::Unavailable { after: None, why, lost: true, exhausted: None };
-            return Ok(Report { settled, again: Vec::new(), signal, sent_at });
+            return Ok(Report { settled, ..Report::of(batch.step, signal, sent_at) });
         }
         batch.attempts += 1;
         batch.doubtful |= error.sent == Sent::Maybe;
@@ -208,13 +235,13 @@ impl Delivery<'_> {
     ) -> Report {
         let signal = |exhausted| Signal::Unavailable { after, why, lost: false, exhausted };
         if batch.attempts >= ATTEMPTS {
-            return Report { settled: 0, again: Vec::new(), signal: signal(Some(batch)), sent_at };
+            return Report::of(batch.step, signal(Some(batch)), sent_at);
         }
         batch.not_before = self.later(after, batch.attempts);
-        Report { settled: 0, again: vec![batch], signal: signal(None), sent_at }
+        Report::again(batch, signal(None), sent_at)
     }
 
-    fn later(&self, after: Option<Duration>, attempts: u32) -> Timestamp {
+    pub(super) fn later(&self, after: Option<Duration>, attempts: u32) -> Timestamp {
         let parts = &self.destination.parts;
         let wait = backoff(attempts, &*parts.random);
         parts.clock.now().plus(after.map_or(wait, |after| after.max(wait)))
@@ -234,17 +261,30 @@ impl Delivery<'_> {
         let destination = self.destination;
         let names = &destination.rate_headers;
         let reset = until_reset(names, &answer.headers, destination.parts.clock.now());
-        let report = |settled, again, signal| Ok(Report { settled, again, signal, sent_at });
-        let hold = nothing_left(names, &answer.headers).then(|| reset.unwrap_or(Duration::from_secs(1)));
+        let again = |batch, signal| Ok(Report::again(batch, signal, sent_at));
+        let answers = || {
+            let hold = nothing_left(names, &answer.headers).then(|| reset.unwrap_or(Duration::from_secs(1)));
+            let day_is_used_up = nothing_left_today(names, &answer.headers);
+            let until = day_is_used_up.then(|| destination.parts.clock.now().plus(QUOTA_LOOK_AGAIN));
+            Signal::Answers { hold, until }
+        };
         match decoded {
             Decoded::Rows(verdicts) => {
-                let (settled, again) = self.settle(batch, compiled, rows, verdicts).await?;
-                report(settled, again, Signal::Answers { hold })
+                let step = batch.step;
+                let Settled { lines, learnt, again } = self.settle(batch, compiled, rows, verdicts);
+                let settled = lines.len();
+                if settled > 0 {
+                    self.witness.record(lines).await?;
+                }
+                Ok(Report { settled, learnt, again, ..Report::of(step, answers(), sent_at) })
             }
-            Decoded::Halve => report(0, halves(&batch, compiled, rows), Signal::Answers { hold }),
+            Decoded::Halve => {
+                let again = halves(&batch, compiled, rows);
+                Ok(Report { again, ..Report::of(batch.step, answers(), sent_at) })
+            }
             Decoded::Throttled { after } => {
                 self.witness.count(ApiUsage { throttled: 1, ..ApiUsage::default() });
-                report(0, vec![batch], Signal::Throttles { after, reset })
+                again(batch, Signal::Throttles { after, reset })
             }
             Decoded::Unauthorized => {
                 batch.credentials_refused += 1;
@@ -252,7 +292,7 @@ impl Delivery<'_> {
                     return Ok(fails(batch, destination.sign_in.unauthorized(), sent_at));
                 }
                 match destination.sign_in.refused(generation, &destination.parts).await {
-                    Ok(()) => report(0, vec![batch], Signal::RefusedCredential),
+                    Ok(()) => again(batch, Signal::RefusedCredential),
                     Err(failure) => Ok(fails(batch, failure, sent_at)),
                 }
             }
@@ -262,7 +302,7 @@ impl Delivery<'_> {
                 let wait = after.unwrap_or(QUOTA_LOOK_AGAIN);
                 if wait <= LONGEST_PARKED {
                     let until = destination.parts.clock.now().plus(wait);
-                    return report(0, vec![batch], Signal::OutOfQuota { until });
+                    return again(batch, Signal::OutOfQuota { until });
                 }
                 let message = format!(
                     "the quota of {} is used up for {} hours more: redrive when there is more",
@@ -273,8 +313,10 @@ impl Delivery<'_> {
             }
             Decoded::Refused => {
                 let message = format!(
-                    "{} refuses {:?} requests with status {}, which names no row: check address, object and connector",
-                    destination.name, batch.kind, answer.status
+                    "{} refuses {} with status {}, which names no row: check address, object and connector",
+                    destination.name,
+                    batch.step.words(),
+                    answer.status
                 );
                 Ok(fails(batch, Failure::new(FailureName::DestinationRefused, message), sent_at))
             }
@@ -282,83 +324,14 @@ impl Delivery<'_> {
                 let why = format!("status {}", answer.status);
                 if compiled.repeat == Repeat::Unsafe && compiled.idempotency_key.is_none() {
                     let settled = self.record_all(rows, &Outcome::Unknown { why: why.clone() }).await?;
-                    return report(
-                        settled,
-                        Vec::new(),
-                        Signal::Unavailable { after, why, lost: true, exhausted: None },
-                    );
+                    let signal = Signal::Unavailable { after, why, lost: true, exhausted: None };
+                    return Ok(Report { settled, ..Report::of(batch.step, signal, sent_at) });
                 }
                 batch.attempts += 1;
                 batch.doubtful = true;
                 Ok(self.unavailable(batch, after, why, sent_at))
             }
         }
-    }
-
-    /// Records what is decided; gives how many, and what has to be sent again.
-    async fn settle(
-        &self,
-        batch: Batch,
-        compiled: &CompiledOperation,
-        rows: &[&Operation],
-        verdicts: Vec<Verdict>,
-    ) -> Result<(usize, Vec<Batch>), Failure> {
-        let last = batch.attempts + 1 >= ATTEMPTS;
-        // With an idempotency key only the very same request can be repeated.
-        let all_lost = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Lost(_)));
-        let repeatable = compiled.repeat == Repeat::Safe || (compiled.idempotency_key.is_some() && all_lost);
-        let mut lines = Vec::with_capacity(rows.len());
-        let (mut again, mut resend) = (Vec::new(), Vec::new());
-        for ((position, row), verdict) in batch.rows.iter().zip(rows).zip(verdicts) {
-            let outcome = match verdict {
-                Verdict::Done(outcome) => outcome,
-                Verdict::Again(refusal) if last => {
-                    Outcome::Rejected { code: refusal.code, message: refusal.message, field: refusal.field }
-                }
-                Verdict::Lost(why) if last || !repeatable => Outcome::Unknown { why: why.to_owned() },
-                Verdict::Again(_) | Verdict::Lost(_) => {
-                    again.push(*position);
-                    continue;
-                }
-                Verdict::Resend => {
-                    resend.push(*position);
-                    continue;
-                }
-            };
-            lines.push(ReceiptLine { n: row.n, outcome });
-        }
-        let settled = lines.len();
-        if settled > 0 {
-            self.witness.record(lines).await?;
-        }
-        let mut batches = Vec::new();
-        if again.len() == batch.rows.len() {
-            // The very same request, with the very same key.
-            let attempts = batch.attempts + 1;
-            let doubtful = batch.doubtful || all_lost;
-            batches.push(Batch { attempts, not_before: self.later(None, attempts), doubtful, ..batch });
-        } else {
-            if !again.is_empty() {
-                let mut part = batch.part(again.clone(), self.bytes_of(&again, compiled));
-                part.attempts += 1;
-                part.not_before = self.later(None, part.attempts);
-                part.mergeable = true;
-                batches.push(part);
-            }
-            if !resend.is_empty() {
-                let bytes = self.bytes_of(&resend, compiled);
-                batches.push(batch.part(resend, bytes));
-            }
-        }
-        Ok((settled, batches))
-    }
-
-    fn bytes_of(&self, positions: &[usize], compiled: &CompiledOperation) -> usize {
-        positions
-            .iter()
-            .filter_map(|position| self.operations.get(*position))
-            .map(|row| compiled.size_of(row))
-            .sum()
     }
 
     async fn record_all(&self, rows: &[&Operation], outcome: &Outcome) -> Result<usize, Failure> {
@@ -368,26 +341,25 @@ impl Delivery<'_> {
     }
 }
 
+impl Report {
+    /// Nothing but a signal.
+    fn of(step: Step, signal: Signal, sent_at: Timestamp) -> Self {
+        Self { settled: 0, learnt: Vec::new(), step, again: Vec::new(), signal, sent_at }
+    }
+
+    /// The same batch again.
+    fn again(batch: Batch, signal: Signal, sent_at: Timestamp) -> Self {
+        let step = batch.step;
+        Self { again: vec![batch], ..Self::of(step, signal, sent_at) }
+    }
+}
+
 fn fails(batch: Batch, failure: Failure, sent_at: Timestamp) -> Report {
-    Report { settled: 0, again: vec![batch], signal: Signal::Fails(failure), sent_at }
+    Report::again(batch, Signal::Fails(failure), sent_at)
 }
 
 fn not_sent(batch: Batch, now: Timestamp) -> Report {
-    Report { settled: 0, again: vec![batch], signal: Signal::NotSent, sent_at: now }
-}
-
-/// The two halves of a batch of several rows, each with attempts of its own.
-fn halves(batch: &Batch, compiled: &CompiledOperation, rows: &[&Operation]) -> Vec<Batch> {
-    let middle = batch.rows.len().div_ceil(2);
-    let half = |positions: &[usize], rows: &[&Operation]| Batch {
-        attempts: 0,
-        mergeable: false,
-        apart: true,
-        ..batch.part(positions.to_vec(), rows.iter().map(|row| compiled.size_of(row)).sum())
-    };
-    let (first_rows, second_rows) = rows.split_at(middle.min(rows.len()));
-    let (first, second) = batch.rows.split_at(middle);
-    vec![half(first, first_rows), half(second, second_rows)]
+    Report::again(batch, Signal::NotSent, now)
 }
 
 fn new_key(destination: &HttpDestination) -> String {

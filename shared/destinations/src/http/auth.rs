@@ -12,6 +12,9 @@ use super::transport::{HeaderName, HeaderValue};
 use crate::Parts;
 use crate::oauth::{Endpoint, Token};
 
+/// In place of a header's name, for a credential that goes into the body where that says `$secret`. No such header is ever sent.
+pub(super) const IN_BODY: HeaderName = HeaderName::from_static("penstock-secret-in-body");
+
 /// How to sign in at one account. Its Debug form shows the reference only.
 #[derive(Debug)]
 pub(crate) struct SignIn {
@@ -139,6 +142,7 @@ fn malformed(auth: &Auth, reference: &SecretRef) -> Failure {
         Auth::None
         | Auth::Bearer(_)
         | Auth::Header(_)
+        | Auth::Body(_)
         | Auth::Password(_)
         | Auth::ClientCredentials(_)
         | Auth::JwtBearer(_)
@@ -174,6 +178,7 @@ fn header(auth: &Auth, secret: &Secret) -> Option<(HeaderName, HeaderValue)> {
     };
     let (name, value) = match auth {
         Auth::Bearer(_) => return bearer(&token()?),
+        Auth::Body(_) => (IN_BODY, token().filter(|it| !it.is_empty())?),
         Auth::Header(header) => (HeaderName::try_from(header.name.as_str()).ok()?, token()?),
         Auth::Basic(_) => {
             let pair = if is_json {
@@ -217,6 +222,7 @@ mod tests {
         let secret = || SecretRef::Named("s".into());
         let bearer = Auth::Bearer(Credential { secret: secret() });
         let basic = Auth::Basic(Credential { secret: secret() });
+        let body = Auth::Body(Credential { secret: secret() });
         let named = Auth::Header(HeaderAuth { name: "Api-Key".into(), secret: secret() });
         for (auth, text, expected) in [
             (&bearer, "abc\n", Some(("authorization", "Bearer abc"))),
@@ -228,6 +234,8 @@ mod tests {
             (&basic, r#"{"username": "ann", "password": "pw"}"#, Some(("authorization", "Basic YW5uOnB3"))),
             (&basic, "ann", None),
             (&named, "abc", Some(("api-key", "abc"))),
+            (&body, r#"{"token": "abc"}"#, Some((IN_BODY.as_str(), "abc"))),
+            (&body, "", None),
         ] {
             let header = header(auth, &Secret::new(text.into()));
             let shown = header.as_ref().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use penstock_model::Timestamp;
-use penstock_model::operation::{Operation, OperationKind};
+use penstock_model::operation::Operation;
 
 use super::encode::CompiledOperation;
+use super::way::Step;
 
-/// Operations that travel in one request.
+/// Rows that travel in one request.
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
-    pub(super) kind: OperationKind,
-    /// Positions among the operations of the delivery.
+    pub(super) step: Step,
+    /// The step's rows: positions among the operations of the delivery, of look-ups the numbers of keys.
     pub(super) rows: Vec<usize>,
     /// Bytes of the rows in a body.
     pub(super) bytes: usize,
@@ -38,9 +39,9 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    fn new(kind: OperationKind) -> Self {
+    fn new(step: Step) -> Self {
         Self {
-            kind,
+            step,
             rows: Vec::new(),
             bytes: 0,
             attempts: 0,
@@ -62,39 +63,52 @@ impl Batch {
     }
 }
 
-/// Gathers operations, in their order, into batches of one kind that keep to the operation's limits.
+/// Gathers rows, in their order, into batches of one step that keep to the limits of its operation.
 #[derive(Debug, Default)]
 pub(super) struct Gatherer {
-    open: BTreeMap<OperationKind, Batch>,
-    apart: BTreeMap<(usize, OperationKind), Batch>,
-    pub(super) full: VecDeque<Batch>,
+    open: BTreeMap<Step, Batch>,
+    apart: BTreeMap<(usize, Step), Batch>,
+    full: VecDeque<Batch>,
 }
 
 impl Gatherer {
-    /// Adds an operation that was set apart by the push before, to others of its part.
-    pub(super) fn add_apart(&mut self, position: usize, part: usize, bytes: usize, kind: OperationKind) {
+    /// Adds a row that was set apart by the push before, to others of its part.
+    pub(super) fn add_apart(&mut self, step: Step, row: usize, part: usize, bytes: usize) {
         let batch =
-            self.apart.entry((part, kind)).or_insert_with(|| Batch { apart: true, ..Batch::new(kind) });
-        batch.rows.push(position);
+            self.apart.entry((part, step)).or_insert_with(|| Batch { apart: true, ..Batch::new(step) });
+        batch.rows.push(row);
         batch.bytes += bytes;
     }
 
-    pub(super) fn add(&mut self, position: usize, operation: &Operation, compiled: &CompiledOperation) {
+    /// Adds the row with this number; `operation` is what is sent of it.
+    pub(super) fn add(
+        &mut self,
+        step: Step,
+        row: usize,
+        operation: &Operation,
+        compiled: &CompiledOperation,
+    ) {
         let bytes = compiled.size_of(operation);
-        let batch = self.open.entry(compiled.kind).or_insert_with(|| Batch::new(compiled.kind));
+        let batch = self.open.entry(step).or_insert_with(|| Batch::new(step));
         let fits = batch.rows.len() < compiled.rows
             && batch.bytes + bytes + compiled.size_around() <= compiled.bytes;
         if !fits && !batch.rows.is_empty() {
-            self.full.push_back(std::mem::replace(batch, Batch::new(compiled.kind)));
+            self.full.push_back(std::mem::replace(batch, Batch::new(step)));
         }
-        batch.rows.push(position);
+        batch.rows.push(row);
         batch.bytes += bytes;
     }
 
-    pub(super) fn finish(mut self) -> VecDeque<Batch> {
-        self.full.extend(self.apart.into_values());
-        self.full.extend(self.open.into_values().filter(|batch| !batch.rows.is_empty()));
-        self.full
+    /// The batches that nothing more fits into.
+    pub(super) fn full(&mut self) -> VecDeque<Batch> {
+        std::mem::take(&mut self.full)
+    }
+
+    /// All batches, full or not.
+    pub(super) fn finish(&mut self) -> VecDeque<Batch> {
+        self.full.extend(std::mem::take(&mut self.apart).into_values());
+        self.full.extend(std::mem::take(&mut self.open).into_values().filter(|batch| !batch.rows.is_empty()));
+        self.full()
     }
 }
 
@@ -116,6 +130,18 @@ impl Queue {
 
     pub(super) fn batches(&self) -> impl Iterator<Item = &Batch> {
         self.ready.iter().chain(&self.waiting)
+    }
+
+    /// Whether everything that is left waits for its time.
+    pub(super) fn only_waits(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    /// Takes batches that come before those that are there: what has begun is finished first.
+    pub(super) fn put_first(&mut self, batches: VecDeque<Batch>) {
+        for batch in batches.into_iter().rev() {
+            self.ready.push_front(batch);
+        }
     }
 
     /// The next batch that is due and may travel now; those sent before come first.
@@ -143,7 +169,7 @@ impl Queue {
         let together = self.waiting.iter_mut().find(|other| {
             batch.mergeable
                 && other.mergeable
-                && other.kind == batch.kind
+                && other.step == batch.step
                 && other.attempts == batch.attempts
                 && other.intended == batch.intended
                 && other.rows.len() + batch.rows.len() <= compiled.rows

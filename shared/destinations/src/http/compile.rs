@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use penstock_model::connector::template::{
-    BodyText, EACH, RowSlot, SPREAD, TextPart, TextSlot, body_text, parse_text,
-};
-use penstock_model::connector::{AuthKind, HttpConnector, HttpOperation, Method, Pointer};
+use penstock_model::connector::template::RowSlot;
+use penstock_model::connector::{AuthKind, Connector, Encoding, HttpConnector, HttpOperation, Method};
 use penstock_model::definition::{Auth, Limits, Problem, ResolvedSync, pointer_part};
 use penstock_model::operation::OperationKind;
-use serde_json::Value;
 
 use super::answer::{CompiledAnswer, Meanings};
-use super::encode::{CompiledOperation, MatchField, Segment, Template, UrlPart, percent_encode, write_text};
+use super::ask::{self, CompiledAsks};
+use super::encode::{CompiledOperation, MatchField, Segment, UrlPart, percent_encode};
+use super::template::template;
+use super::texts::{Filled, Texts};
 use super::transport::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::oauth::Endpoint;
 
@@ -23,15 +23,21 @@ const ANSWER_TIMEOUT_S: u32 = 60;
 /// Bytes of a body, where the connector doesn't say: below the request limits of usual gateways (10 MB).
 const BODY_BYTES: usize = 8 * 1024 * 1024;
 
-/// The operations that a sync's connector has for its object.
+/// What a sync's connector can do with its object.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The operations.
+    pub operations: BTreeMap<OperationKind, CompiledOperation>,
+    /// What has to be asked for the sync's fields.
+    pub(super) asks: CompiledAsks,
+}
+
+/// Makes a sync's connector ready for its object.
 ///
 /// # Errors
 /// Everything in which the sync does not fit the connector. Pointers of problems of the sync begin with `/sync`, of the
 /// connection with `/connection`, of the connector file with `/connector`.
-pub fn compile(
-    definition: &ResolvedSync,
-    connector: &HttpConnector,
-) -> Result<BTreeMap<OperationKind, CompiledOperation>, Vec<Problem>> {
+pub fn compile(definition: &ResolvedSync, connector: &HttpConnector) -> Result<Compiled, Vec<Problem>> {
     let mut problems: Vec<Problem> = connector
         .validate()
         .into_iter()
@@ -40,26 +46,8 @@ pub fn compile(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut texts = Texts {
-        settings: settings(definition, connector, &mut problems),
-        object: &definition.sync.object,
-        match_field: match definition.sync.matched.keys().collect::<Vec<_>>().as_slice() {
-            [only] => Some((*only).clone()),
-            _ => None,
-        },
-        wants_match_field: false,
-    };
-    check_sign_in(definition, connector, &mut problems);
-    let address = definition.address.trim_end_matches('/');
-    let is_address = reqwest::Url::parse(address).is_ok_and(|url| {
-        matches!(url.scheme(), "https" | "http") && url.query().is_none() && url.fragment().is_none()
-    });
-    if !is_address {
-        problems.push(Problem::at(
-            "/connection/address",
-            "the address must be a URL that begins with https:// or http://",
-        ));
-    }
+    let (mut texts, address) = texts(definition, connector, &mut problems);
+    let address = address.as_str();
     let mut compiled = BTreeMap::new();
     match connector.operations(&definition.sync.object) {
         None => problems.push(Problem::at(
@@ -81,7 +69,44 @@ pub fn compile(
             format!("{} identifies records by exactly one field: match must name one", connector.name);
         problems.push(Problem::at("/sync/match", message));
     }
-    if problems.is_empty() { Ok(compiled) } else { Err(problems) }
+    // Salesforce asks in its own way.
+    let asks = match &definition.connector {
+        Connector::Http(_) => ask::compile(definition, connector, address, &texts, &mut problems),
+        Connector::Salesforce(_) | Connector::Postgres => CompiledAsks::default(),
+    };
+    if problems.is_empty() { Ok(Compiled { operations: compiled, asks }) } else { Err(problems) }
+}
+
+/// What the texts of a connector file are filled with for a sync, and the address to send to. What of the connection does not fit the
+/// connector is added to `problems`.
+pub(super) fn texts<'a>(
+    definition: &'a ResolvedSync,
+    connector: &HttpConnector,
+    problems: &mut Vec<Problem>,
+) -> (Texts<'a>, String) {
+    let texts = Texts {
+        settings: settings(definition, connector, problems),
+        object: &definition.sync.object,
+        match_field: match definition.sync.matched.keys().collect::<Vec<_>>().as_slice() {
+            [only] => Some((*only).clone()),
+            _ => None,
+        },
+        wants_match_field: false,
+        other: None,
+        names: None,
+    };
+    check_sign_in(definition, connector, problems);
+    let address = definition.address.trim_end_matches('/');
+    let is_address = reqwest::Url::parse(address).is_ok_and(|url| {
+        matches!(url.scheme(), "https" | "http") && url.query().is_none() && url.fragment().is_none()
+    });
+    if !is_address {
+        problems.push(Problem::at(
+            "/connection/address",
+            "the address must be a URL that begins with https:// or http://",
+        ));
+    }
+    (texts, address.to_owned())
 }
 
 fn settings(
@@ -114,6 +139,7 @@ fn check_sign_in(definition: &ResolvedSync, connector: &HttpConnector, problems:
         Auth::None => Some(AuthKind::None),
         Auth::Bearer(_) => Some(AuthKind::Bearer),
         Auth::Basic(_) => Some(AuthKind::Basic),
+        Auth::Body(_) => Some(AuthKind::Body),
         Auth::Header(header) => {
             if HeaderName::try_from(header.name.as_str()).is_err() {
                 problems.push(Problem::at("/connection/auth/header/name", "this is not a header's name"));
@@ -152,6 +178,8 @@ pub(crate) fn token_endpoint(definition: &ResolvedSync, connector: &HttpConnecto
                 object: &definition.sync.object,
                 match_field: None,
                 wants_match_field: false,
+                other: None,
+                names: None,
             };
             texts.text(url).ok()?
         }
@@ -171,6 +199,7 @@ fn ways(connector: &HttpConnector) -> String {
         AuthKind::Bearer,
         AuthKind::Basic,
         AuthKind::Header,
+        AuthKind::Body,
         AuthKind::ClientCredentials,
         AuthKind::JwtBearer,
         AuthKind::RefreshToken,
@@ -184,80 +213,16 @@ fn ways(connector: &HttpConnector) -> String {
         AuthKind::ClientCredentials => "client_credentials",
         AuthKind::JwtBearer => "jwt_bearer",
         AuthKind::RefreshToken => "refresh_token",
+        AuthKind::Body => "body",
     });
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// What the texts of a connector file are filled with.
-struct Texts<'a> {
-    settings: BTreeMap<String, String>,
-    object: &'a str,
-    match_field: Option<String>,
-    wants_match_field: bool,
-}
-
-/// A part of a text, filled as far as it is the same for all rows.
-enum Filled {
-    Literal(String),
-    Value(String),
-    MatchValue,
-    Id,
-    Ids,
-}
-
-impl Texts<'_> {
-    fn parts(&mut self, text: &str) -> Result<Vec<Filled>, String> {
-        let mut filled = Vec::new();
-        for part in parse_text(text)? {
-            filled.push(match part {
-                TextPart::Literal(text) => Filled::Literal(text),
-                TextPart::Placeholder(name) => match TextSlot::named(&name) {
-                    TextSlot::Object => Filled::Value(self.object.to_owned()),
-                    TextSlot::MatchField => Filled::Value(self.the_match_field()),
-                    TextSlot::MatchValue => {
-                        self.wants_match_field = true;
-                        Filled::MatchValue
-                    }
-                    TextSlot::Id => Filled::Id,
-                    TextSlot::Ids => Filled::Ids,
-                    TextSlot::Setting(name) => {
-                        Filled::Value(self.settings.get(name).cloned().unwrap_or_default())
-                    }
-                },
-            });
-        }
-        Ok(filled)
-    }
-
-    fn the_match_field(&mut self) -> String {
-        self.wants_match_field = true;
-        self.match_field.clone().unwrap_or_default()
-    }
-
-    fn text(&mut self, text: &str) -> Result<String, String> {
-        self.fill(text, |out, value| out.push_str(value))
-    }
-
-    fn pointer(&mut self, Pointer(text): &Pointer) -> Result<String, String> {
-        self.fill(text, |out, value| out.push_str(&pointer_part(value)))
-    }
-
-    fn fill(&mut self, text: &str, put: impl Fn(&mut String, &str)) -> Result<String, String> {
-        let mut out = String::new();
-        for part in self.parts(text)? {
-            match part {
-                Filled::Literal(text) => out.push_str(&text),
-                Filled::Value(value) => put(&mut out, &value),
-                Filled::MatchValue | Filled::Id | Filled::Ids => {
-                    return Err(format!("{text} differs from row to row"));
-                }
-            }
-        }
-        Ok(out)
-    }
-}
-
-fn compile_operation(
+/// Makes one operation ready. `texts` say for which object, by which match field, and of a read for which fields.
+///
+/// # Errors
+/// What in the connector file does not fit, in words.
+pub(super) fn compile_operation(
     kind: OperationKind,
     operation: &HttpOperation,
     connector: &HttpConnector,
@@ -277,9 +242,11 @@ fn compile_operation(
             Filled::MatchValue => UrlPart::MatchValue,
             Filled::Id => UrlPart::Id,
             Filled::Ids => UrlPart::Ids,
+            Filled::OtherId => UrlPart::OtherId,
         });
     }
-    let body = operation.body.as_ref().map(|body| template(body, texts)).transpose()?;
+    let template = |body| template(body, operation.encoding, texts);
+    let body = operation.body.as_ref().map(template).transpose()?;
     let rows = [connector.limits.rows_per_request, limits.rows_per_request];
     let rows = rows.into_iter().flatten().fold(operation.batch.rows, u32::min).max(1);
     let in_body =
@@ -288,11 +255,13 @@ fn compile_operation(
         let meanings = Meanings {
             statuses: connector.statuses.iter().chain(&operation.statuses).map(|(k, v)| (*k, *v)).collect(),
             codes: connector.codes.iter().chain(&operation.codes).map(|(k, v)| (k.clone(), *v)).collect(),
-            row_in_path: url.iter().any(|part| matches!(part, UrlPart::MatchValue | UrlPart::Id)),
+            row_in_path: url
+                .iter()
+                .any(|part| matches!(part, UrlPart::MatchValue | UrlPart::Id | UrlPart::OtherId)),
         };
-        CompiledAnswer::compile(&operation.answer, &connector.error, meanings, &mut |pointer| {
-            texts.pointer(pointer)
-        })?
+        let names = texts.names.clone();
+        let fill = &mut |pointer: &_| texts.pointer(pointer);
+        CompiledAnswer::compile(&operation.answer, &connector.error, meanings, names.as_deref(), fill)?
     };
     Ok(CompiledOperation {
         kind,
@@ -310,18 +279,26 @@ fn compile_operation(
         needs_id: operation.needs_id(),
         needs_match_value: url.contains(&UrlPart::MatchValue) || in_body(RowSlot::MatchValue),
         url,
-        headers: headers(connector, body.is_some(), texts)?,
+        headers: headers(connector, operation, texts)?,
         body,
         match_field: MatchField::new(texts.match_field.clone()),
         answer,
     })
 }
 
-fn headers(connector: &HttpConnector, has_body: bool, texts: &mut Texts<'_>) -> Result<HeaderMap, String> {
+fn headers(
+    connector: &HttpConnector,
+    operation: &HttpOperation,
+    texts: &mut Texts<'_>,
+) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static("application/json"));
-    if has_body {
-        headers.insert(reqwest::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if operation.body.is_some() {
+        let kind = match operation.encoding {
+            Encoding::Json => "application/json",
+            Encoding::Form => "application/x-www-form-urlencoded",
+        };
+        headers.insert(reqwest::header::CONTENT_TYPE, HeaderValue::from_static(kind));
     }
     for (name, text) in &connector.headers {
         let value = texts.text(text)?;
@@ -334,109 +311,6 @@ fn headers(connector: &HttpConnector, has_body: bool, texts: &mut Texts<'_>) -> 
 
 fn header_name(name: &str) -> Result<HeaderName, String> {
     HeaderName::try_from(name).map_err(|_| format!("{name} is not a header's name"))
-}
-
-fn template(body: &Value, texts: &mut Texts<'_>) -> Result<Template, String> {
-    let mut writer = Writer { done: Vec::new(), open: Vec::new(), each: None };
-    writer.value(body, texts)?;
-    writer.flush();
-    Ok(match writer.each {
-        None => Template { head: Vec::new(), row: writer.done, tail: Vec::new() },
-        // Validation lets no slot stand outside of the element: what is before and after it is static.
-        Some((from, to)) => {
-            let part = |range: &[Segment]| -> Vec<u8> {
-                range
-                    .iter()
-                    .flat_map(|segment| match segment {
-                        Segment::Static(bytes) => bytes.clone(),
-                        Segment::Slot(_) | Segment::Members { .. } => Vec::new(),
-                    })
-                    .collect()
-            };
-            Template {
-                head: part(writer.done.get(..from).unwrap_or_default()),
-                row: writer.done.get(from..to).unwrap_or_default().to_vec(),
-                tail: part(writer.done.get(to..).unwrap_or_default()),
-            }
-        }
-    })
-}
-
-/// Writes a body's JSON into segments.
-struct Writer {
-    done: Vec<Segment>,
-    open: Vec<u8>,
-    /// The segments of the element that is repeated.
-    each: Option<(usize, usize)>,
-}
-
-impl Writer {
-    fn flush(&mut self) {
-        if !self.open.is_empty() {
-            self.done.push(Segment::Static(std::mem::take(&mut self.open)));
-        }
-    }
-
-    fn push(&mut self, segment: Segment) {
-        self.flush();
-        self.done.push(segment);
-    }
-
-    fn value(&mut self, value: &Value, texts: &mut Texts<'_>) -> Result<(), String> {
-        match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => {
-                self.open.extend_from_slice(value.to_string().as_bytes());
-            }
-            Value::String(text) => match body_text(text)? {
-                BodyText::Text(text) => write_text(&mut self.open, &texts.text(text)?),
-                BodyText::Slot(RowSlot::MatchField) => write_text(&mut self.open, &texts.the_match_field()),
-                BodyText::Slot(slot) => {
-                    texts.wants_match_field |= slot == RowSlot::MatchValue;
-                    self.push(Segment::Slot(slot));
-                }
-            },
-            Value::Array(items) => {
-                self.open.push(b'[');
-                for (n, item) in items.iter().enumerate() {
-                    if n > 0 {
-                        self.open.push(b',');
-                    }
-                    self.value(item, texts)?;
-                }
-                self.open.push(b']');
-            }
-            Value::Object(members) => match members.get(EACH) {
-                Some(element) => {
-                    self.open.push(b'[');
-                    self.flush();
-                    let from = self.done.len();
-                    self.value(element, texts)?;
-                    self.flush();
-                    self.each = Some((from, self.done.len()));
-                    self.open.push(b']');
-                }
-                None => {
-                    self.open.push(b'{');
-                    let mut first = true;
-                    for (name, member) in members.iter().filter(|(name, _)| *name != SPREAD) {
-                        if !std::mem::take(&mut first) {
-                            self.open.push(b',');
-                        }
-                        write_text(&mut self.open, name);
-                        self.open.push(b':');
-                        self.value(member, texts)?;
-                    }
-                    if let Some(Value::String(text)) = members.get(SPREAD)
-                        && let BodyText::Slot(slot) = body_text(text)?
-                    {
-                        self.push(Segment::Members { slot, comma: !first });
-                    }
-                    self.open.push(b'}');
-                }
-            },
-        }
-        Ok(())
-    }
 }
 
 /// The limits of an account: the connection's, else the connector's, else Penstock's.

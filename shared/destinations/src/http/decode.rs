@@ -9,6 +9,7 @@ use penstock_model::Timestamp;
 use penstock_model::connector::{Meaning, RefusedRest, Unlisted};
 use penstock_model::operation::Operation;
 use penstock_model::outcome::{Outcome, SkipReason};
+use penstock_model::settle::Repeat;
 
 pub use super::answer::Refusal;
 use super::answer::{CompiledBy, ListKind, ListRule, RowFate, row_fate};
@@ -50,12 +51,31 @@ pub enum Decoded {
 pub enum Verdict {
     /// Decided.
     Done(Outcome),
+    /// Of a read: there is such a record.
+    Found(FoundRecord),
     /// Not accepted now; it may be later. If it never is, this is why.
     Again(Refusal),
     /// Not carried out, and nothing is wrong with it: another row of its request was refused.
     Resend,
     /// The answer does not tell; it may have been carried out.
     Lost(&'static str),
+}
+
+/// What a read tells of a record. Its Debug form shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FoundRecord {
+    /// Its id.
+    pub id: String,
+    /// Whether the API gives ids as numbers.
+    pub id_is_number: bool,
+    /// Of each field that was asked for, in their order: whether it is empty.
+    pub empty: Vec<bool>,
+}
+
+impl std::fmt::Debug for FoundRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FoundRecord")
+    }
 }
 
 /// Reads an answer to the request that was encoded from these rows. Gives exactly one verdict per row, whatever the
@@ -85,8 +105,22 @@ pub fn decode(
         let proven =
             answer.proof.as_ref().is_none_or(|proof| proof.holds(extracted.get(proof.at)) == Some(true));
         if proven {
-            let verdicts = row_verdicts(operation, rows, status, &extracted, Lists::All);
+            let Named { verdicts, of_nobody } = row_verdicts(operation, rows, status, &extracted, Lists::All);
+            if let Some(error) = of_nobody.filter(|_| verdicts.iter().any(Option::is_none)) {
+                return told_of_nobody(operation, rows, verdicts, error);
+            }
+            // What a list of records does not name is not there; but the list has to be.
+            let listed = answer.lists.iter().any(|rule| {
+                rule.kind == ListKind::Results && matches!(extracted.lists.get(rule.list), Some(Some(_)))
+            });
             let unlisted = match answer.unlisted {
+                Unlisted::Accepted | Unlisted::Unknown if answer.reads => {
+                    if listed {
+                        Verdict::Done(Outcome::Skipped { why: SkipReason::Missing })
+                    } else {
+                        Verdict::Lost("the answer has no list of records")
+                    }
+                }
                 Unlisted::Accepted => Verdict::Done(accepted(operation, status, None)),
                 Unlisted::Unknown => Verdict::Lost("the answer does not name the row"),
             };
@@ -130,7 +164,7 @@ fn whole(
         Meaning::Refused => Decoded::Refused,
         Meaning::Rejected | Meaning::Exists | Meaning::Missing => {
             if let Some(extracted) = extracted {
-                let named = row_verdicts(operation, rows, status, extracted, Lists::Errors);
+                let named = row_verdicts(operation, rows, status, extracted, Lists::Errors).verdicts;
                 if named.iter().any(Option::is_some) {
                     let rest = match operation.answer.refused_rest {
                         RefusedRest::Resend => Verdict::Resend,
@@ -176,16 +210,40 @@ enum Lists {
     Errors,
 }
 
-/// What the lists say of each row; `None` of rows that they do not name.
+/// A success with an error that tells of no row. Of a row alone it tells; several are sent again in halves, where that is safe.
+fn told_of_nobody(
+    operation: &CompiledOperation,
+    rows: &[&Operation],
+    verdicts: Vec<Option<Verdict>>,
+    error: Verdict,
+) -> Decoded {
+    let rest = match (rows.len(), operation.repeat) {
+        (1, _) => error,
+        (_, Repeat::Safe) => return Decoded::Halve,
+        (_, Repeat::Unsafe) => Verdict::Lost("the answer has an error that tells of no row"),
+    };
+    Decoded::Rows(verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| rest.clone())).collect())
+}
+
+/// What lists say of rows.
+struct Named {
+    /// By row; `None` of rows that they do not name.
+    verdicts: Vec<Option<Verdict>>,
+    /// What an error says that names no row of the request, if there is one.
+    of_nobody: Option<Verdict>,
+}
+
+/// What the lists say of each row.
 fn row_verdicts(
     operation: &CompiledOperation,
     rows: &[&Operation],
     status: u16,
     extracted: &Extracted<'_>,
     lists: Lists,
-) -> Vec<Option<Verdict>> {
+) -> Named {
     let mut index = RowIndex { operation, rows, ordinals: None, matches: None, folded: None, ids: None };
     let mut verdicts: Vec<Option<Verdict>> = vec![None; rows.len()];
+    let mut of_nobody = None;
     // Results come first; a row that is also in a list of errors was refused.
     for rule in &operation.answer.lists {
         let Some(Some(list)) = extracted.lists.get(rule.list) else { continue };
@@ -195,6 +253,9 @@ fn row_verdicts(
         let mut named = Vec::new();
         for element in 0..list.elements {
             index.rows_of(rule, list, element, &mut named);
+            if rule.kind == ListKind::Errors && named.is_empty() {
+                of_nobody.get_or_insert_with(|| element_verdict(operation, status, rule, list, element));
+            }
             let is_open = |row: &usize| match (rule.kind, verdicts.get(*row)) {
                 (ListKind::Results, Some(cell)) => cell.is_none(),
                 (ListKind::Errors, Some(_)) => true,
@@ -213,7 +274,7 @@ fn row_verdicts(
             }
         }
     }
-    verdicts
+    Named { verdicts, of_nobody }
 }
 
 fn element_verdict(
@@ -230,6 +291,21 @@ fn element_verdict(
             condition.holds(list.get(element, condition.at)) == Some(true)
         }
     };
+    if is_accepted && operation.answer.reads {
+        let id = rule.id.and_then(|slot| list.get(element, slot));
+        let Some(text) = id.and_then(Found::text) else {
+            return Verdict::Lost("the answer has a record without an id");
+        };
+        return Verdict::Found(FoundRecord {
+            id: text.into_owned(),
+            id_is_number: matches!(id, Some(Found::Number(_))),
+            empty: rule
+                .values
+                .iter()
+                .map(|slot| list.get(element, *slot).is_none_or(Found::is_empty))
+                .collect(),
+        });
+    }
     if is_accepted {
         let id = rule.id.and_then(|slot| list.get(element, slot)).and_then(Found::text);
         let mut outcome = accepted(operation, status, id.map(Cow::into_owned));

@@ -13,6 +13,7 @@ use super::attempt::{Delivery, Report, Signal};
 use super::batch::{Batch, Gatherer, Queue};
 use super::cursor::Cursor;
 use super::retry::{ATTEMPTS, backoff, calm_down};
+use super::way::{Asked, Learnt, Next, Step, Ways};
 use crate::destination::{Rest, Work};
 
 /// Before the end nothing is sent any more, for an answer takes its time.
@@ -31,10 +32,12 @@ pub(super) async fn deliver(
         return Ok(Rest::Nothing);
     }
     let reserve = RESERVE.min(destination.answer_timeout);
+    let asked = Asked::of(&destination.asks, &work.operations);
     let delivery = Delivery {
         destination,
         operations: &work.operations,
         parents,
+        asked: &asked,
         witness: work.witness,
         last_send: Timestamp(
             work.until.0.saturating_sub(i64::try_from(reserve.as_millis()).unwrap_or(i64::MAX)),
@@ -47,15 +50,14 @@ pub(super) async fn deliver(
     let cursor = Cursor::read(work.cursor.as_deref());
     destination.pace().begin(destination.parts.clock.now(), &cursor.pace);
     let (queue, unsendable) = gather(&delivery, &cursor)?;
-    let settled = unsendable.len();
-    if settled > 0 {
-        work.witness.may_send().await?;
-        work.witness.record(unsendable).await?;
-    }
-    Course {
+    let ways = Ways::new(&destination.asks, &asked, &work.operations, destination.values);
+    let mut course = Course {
         delivery,
         queue,
-        settled,
+        gatherer: Gatherer::default(),
+        ways,
+        unrecorded: unsendable,
+        settled: 0,
         set_aside: Vec::new(),
         failure: None,
         answers: 0,
@@ -63,26 +65,32 @@ pub(super) async fn deliver(
         last_unavailable: Timestamp(i64::MIN),
         asked_to_wait: false,
         probe: cursor.probe,
+    };
+    course.ask()?;
+    if !course.unrecorded.is_empty() {
+        work.witness.may_send().await?;
+        course.record().await?;
     }
-    .run()
-    .await
+    course.run().await
 }
 
-/// Batches of all operations, and the outcomes of those that can't be sent at all.
+/// Batches of all operations that ask nothing, and the outcomes of those that can't be sent at all.
 fn gather(delivery: &Delivery<'_>, cursor: &Cursor) -> Result<(Queue, Vec<ReceiptLine>), Failure> {
     let mut gatherer = Gatherer::default();
     let mut unsendable = Vec::new();
     for (position, operation) in delivery.operations.iter().enumerate() {
-        let compiled = delivery.destination.operation(operation.kind)?;
+        let step = Step::Write(operation.kind);
+        let compiled = delivery.destination.operation(step)?;
+        if delivery.asks(operation) {
+            continue;
+        }
         if let Some(outcome) = compiled.unsendable(operation) {
             unsendable.push(ReceiptLine { n: operation.n, outcome });
             continue;
         }
         match cursor.part_of(operation.n) {
-            Some(part) => {
-                gatherer.add_apart(position, part, compiled.size_of(operation), operation.kind);
-            }
-            None => gatherer.add(position, operation, compiled),
+            Some(part) => gatherer.add_apart(step, position, part, compiled.size_of(operation)),
+            None => gatherer.add(step, position, operation, compiled),
         }
     }
     Ok((Queue::new(gatherer.finish()), unsendable))
@@ -92,6 +100,12 @@ fn gather(delivery: &Delivery<'_>, cursor: &Cursor) -> Result<(Queue, Vec<Receip
 struct Course<'a> {
     delivery: Delivery<'a>,
     queue: Queue,
+    /// Rows that are not yet in a batch that is full.
+    gatherer: Gatherer,
+    /// How the operations stand that ask something.
+    ways: Ways<'a>,
+    /// Outcomes that the witness has not been told.
+    unrecorded: Vec<ReceiptLine>,
     /// Operations with an outcome.
     settled: usize,
     /// Batches that always failed while others were taken.
@@ -117,6 +131,14 @@ impl<'a> Course<'a> {
         // The parents of rows in flight: no two batches in flight have one in common.
         let mut busy = HashSet::new();
         loop {
+            if let Err(failure) = self.record().await {
+                self.fail(failure);
+            }
+            self.queue.put_first(self.gatherer.full());
+            if self.queue.only_waits() && in_flight.is_empty() {
+                // Nothing will join what is left.
+                self.queue.put_first(self.gatherer.finish());
+            }
             let now = clock.now();
             let mut wake = None;
             let most = if self.probe { 1 } else { delivery.destination.requests_in_flight };
@@ -175,14 +197,72 @@ impl<'a> Course<'a> {
         self.failure.get_or_insert(failure);
     }
 
+    /// Begins with the operations that ask something.
+    fn ask(&mut self) -> Result<(), Failure> {
+        for (number, key) in self.ways.all_keys() {
+            self.send(Step::LookUp(number), key)?;
+        }
+        for (position, operation) in self.delivery.operations.iter().enumerate() {
+            if self.delivery.asks(operation) {
+                self.go_on(position)?;
+            }
+        }
+        self.queue.put_first(self.gatherer.finish());
+        Ok(())
+    }
+
+    /// Sees to the next step of an operation that asks something.
+    fn go_on(&mut self, position: usize) -> Result<(), Failure> {
+        match self.ways.next(position) {
+            Next::Wait => Ok(()),
+            Next::Send(step, row) => self.send(step, row),
+            Next::Done(outcome) => {
+                let n = self.delivery.operations.get(position).map(|operation| operation.n);
+                self.unrecorded.extend(n.map(|n| ReceiptLine { n, outcome }));
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a row among those to be sent; one that can't be goes no further.
+    fn send(&mut self, step: Step, row: usize) -> Result<(), Failure> {
+        let compiled = self.delivery.destination.operation(step)?;
+        let Some(operation) = self.delivery.row(step, row) else { return Ok(()) };
+        match compiled.unsendable(operation) {
+            None => self.gatherer.add(step, row, operation, compiled),
+            Some(outcome) => self.learn(step, row, Learnt::Refused(outcome))?,
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, step: Step, row: usize, learnt: Learnt) -> Result<(), Failure> {
+        for position in self.ways.learn(step, row, learnt) {
+            self.go_on(position)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the witness of outcomes that no single request has led to.
+    async fn record(&mut self) -> Result<(), Failure> {
+        let lines = std::mem::take(&mut self.unrecorded);
+        if !lines.is_empty() {
+            self.settled += lines.len();
+            self.delivery.witness.record(lines).await?;
+        }
+        Ok(())
+    }
+
     fn take(&mut self, report: Report) -> Result<(), Failure> {
-        let Report { settled, again, signal, sent_at } = report;
+        let Report { settled, learnt, step, again, signal, sent_at } = report;
         let destination = self.delivery.destination;
         self.settled += settled;
+        for (row, learnt) in learnt {
+            self.learn(step, row, learnt)?;
+        }
         let answers = self.answers;
         for mut batch in again {
             batch.successes_before.get_or_insert(answers);
-            let compiled = destination.operation(batch.kind)?;
+            let compiled = destination.operation(batch.step)?;
             self.queue.again(batch, compiled);
         }
         let parts = &destination.parts;
@@ -190,14 +270,18 @@ impl<'a> Course<'a> {
         match signal {
             Signal::NotSent | Signal::RefusedCredential => {}
             Signal::Fails(failure) => self.fail(failure),
-            Signal::Answers { hold } => {
+            Signal::Answers { hold, until } => {
                 self.answers += 1;
                 self.unavailable_rounds = 0;
-                self.probe = false;
+                self.probe = until.is_some();
                 let mut pace = destination.pace();
                 pace.succeeded(sent_at);
                 if let Some(hold) = hold {
                     pace.hold_until(now.plus(hold));
+                }
+                if let Some(until) = until {
+                    self.asked_to_wait = true;
+                    pace.hold_until(until);
                 }
             }
             Signal::OutOfQuota { until } => {
@@ -244,7 +328,8 @@ impl<'a> Course<'a> {
 
     /// What the next push needs to know.
     fn cursor(&self) -> Cursor {
-        let apart = self.queue.batches().filter(|batch| batch.apart).filter_map(|batch| {
+        let written = |batch: &&Batch| matches!(batch.step, Step::Write(_));
+        let apart = self.queue.batches().filter(written).filter(|batch| batch.apart).filter_map(|batch| {
             let ordinals =
                 || batch.rows.iter().filter_map(|row| self.delivery.operations.get(*row)).map(|it| it.n);
             ordinals().min().zip(ordinals().max())

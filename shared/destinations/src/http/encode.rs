@@ -12,12 +12,14 @@ use penstock_model::settle::Repeat;
 use serde_json::value::RawValue;
 
 use super::answer::CompiledAnswer;
+use super::auth::IN_BODY;
 use super::transport::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 /// One operation of a connector for one object, ready to encode and decode.
 #[derive(Debug)]
 pub struct CompiledOperation {
-    /// What it does.
+    /// What it does. A read is an update, of which a row that is missing says so; a link is a creation, which may be there
+    /// already.
     pub kind: OperationKind,
     /// Whether it may be sent again after a lost answer.
     pub repeat: Repeat,
@@ -46,6 +48,7 @@ pub(super) enum UrlPart {
     Id,
     /// The ids of all rows, with commas between.
     Ids,
+    OtherId,
 }
 
 /// A compiled body: `head`, then `row` for each row with commas between, then `tail`.
@@ -54,7 +57,18 @@ pub(super) struct Template {
     pub(super) head: Vec<u8>,
     pub(super) row: Vec<Segment>,
     pub(super) tail: Vec<u8>,
+    /// Whether the marks of a form stand in it.
+    pub(super) is_form: bool,
+    /// Whether the mark of the credential stands in it.
+    pub(super) has_secret: bool,
 }
+
+/// Stands in a body where the credential comes. No JSON text holds this byte, and no percent-encoded one.
+pub(super) const SECRET: u8 = 1;
+/// Stands before JSON that is to be percent-encoded.
+pub(super) const FORM_STARTS: u8 = 2;
+/// Stands behind it.
+pub(super) const FORM_ENDS: u8 = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Segment {
@@ -129,11 +143,14 @@ impl CompiledOperation {
                 }
                 // Escaped, a byte takes six at most.
                 RowSlot::Id => operation.id.as_ref().map_or(4, |id| id.len() * 6 + 2),
-                RowSlot::Key => operation.key.get().len(),
+                RowSlot::Key | RowSlot::OtherId => operation.key.get().len(),
                 RowSlot::Ordinal => 12,
+                // Compiled into the static bytes.
+                RowSlot::Names | RowSlot::Secret => 0,
             },
         });
-        sizes.sum::<usize>() + 1
+        // Percent-encoded, a byte takes three at most.
+        (sizes.sum::<usize>() + 1) * if template.is_form { 3 } else { 1 }
     }
 
     /// The bytes of a body without rows.
@@ -162,13 +179,66 @@ pub fn encode(operation: &CompiledOperation, rows: &[&Operation]) -> Request {
             }
         }
         body.extend_from_slice(&template.tail);
+        if template.is_form {
+            body = form(&body);
+        }
     }
     Request {
         method: operation.method.clone(),
         url: url(operation, rows),
         headers: operation.headers.clone(),
         body: Bytes::from(body),
+        shown_body: None,
     }
+}
+
+/// A body with what stands between marks percent-encoded.
+fn form(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len() * 2);
+    for (n, part) in body.split(|byte| matches!(*byte, FORM_STARTS | FORM_ENDS)).enumerate() {
+        if n % 2 == 0 {
+            out.extend_from_slice(part);
+        } else {
+            let mut encoded = String::with_capacity(part.len() * 2);
+            percent_encode_bytes(&mut encoded, part);
+            out.extend_from_slice(encoded.as_bytes());
+        }
+    }
+    out
+}
+
+/// Puts the credential into a request: a header of its own, or the body where it is asked for.
+pub(super) fn put_credential(
+    request: &mut Request,
+    operation: &CompiledOperation,
+    credential: Option<(HeaderName, HeaderValue)>,
+) {
+    match credential {
+        Some((name, value)) if name == IN_BODY => {
+            put_secret(request, operation, value.to_str().unwrap_or_default());
+        }
+        Some((name, value)) => drop(request.headers.insert(name, value)),
+        None => {}
+    }
+}
+
+fn put_secret(request: &mut Request, operation: &CompiledOperation, secret: &str) {
+    let Some(template) = operation.body.as_ref().filter(|template| template.has_secret) else { return };
+    let filled = |secret: &str| {
+        let mut text = Vec::new();
+        if template.is_form {
+            let mut encoded = String::new();
+            percent_encode(&mut encoded, secret);
+            text.extend_from_slice(encoded.as_bytes());
+        } else {
+            write_text(&mut text, secret);
+        }
+        let parts: Vec<&[u8]> = request.body.split(|byte| *byte == SECRET).collect();
+        Bytes::from(parts.join(text.as_slice()))
+    };
+    let (body, shown) = (filled(secret), filled("…"));
+    request.body = body;
+    request.shown_body = Some(shown);
 }
 
 /// Puts an idempotency key into a request's headers.
@@ -200,12 +270,13 @@ fn write_segment(body: &mut Vec<u8>, segment: &Segment, operation: &CompiledOper
             }
             RowSlot::Fields => body.extend_from_slice(row.fields.get().as_bytes()),
             RowSlot::Match => body.extend_from_slice(row.matched.get().as_bytes()),
-            RowSlot::Key => body.extend_from_slice(row.key.get().as_bytes()),
+            // What a link leads to stands in place of the row's own key.
+            RowSlot::Key | RowSlot::OtherId => body.extend_from_slice(row.key.get().as_bytes()),
             RowSlot::MatchValue => {
                 body.extend_from_slice(operation.match_field.value(row).unwrap_or("null").as_bytes());
             }
             // Compiled into the static bytes.
-            RowSlot::MatchField => {}
+            RowSlot::MatchField | RowSlot::Names | RowSlot::Secret => {}
             RowSlot::Id => match &row.id {
                 Some(id) => write_text(body, id),
                 None => body.extend_from_slice(b"null"),
@@ -228,12 +299,19 @@ fn write_members(body: &mut Vec<u8>, slot: RowSlot, row: &Operation) {
         RowSlot::Fields => body.extend_from_slice(members(&row.fields).as_bytes()),
         RowSlot::Match => body.extend_from_slice(members(&row.matched).as_bytes()),
         // Not objects; a connector file that spreads them is refused.
-        RowSlot::MatchField | RowSlot::MatchValue | RowSlot::Id | RowSlot::Key | RowSlot::Ordinal => {}
+        RowSlot::MatchField
+        | RowSlot::MatchValue
+        | RowSlot::Id
+        | RowSlot::Key
+        | RowSlot::Ordinal
+        | RowSlot::Names
+        | RowSlot::Secret
+        | RowSlot::OtherId => {}
     }
 }
 
 /// What stands between an object's braces; nothing if it is no object.
-fn members(object: &Json) -> &str {
+pub(super) fn members(object: &Json) -> &str {
     object
         .get()
         .trim_ascii()
@@ -258,6 +336,11 @@ fn url(operation: &CompiledOperation, rows: &[&Operation]) -> String {
             UrlPart::Id => {
                 if let Some(id) = row.and_then(|row| row.id.as_deref()) {
                     percent_encode(&mut url, id);
+                }
+            }
+            UrlPart::OtherId => {
+                if let Some(row) = row {
+                    percent_encode(&mut url, &plain(row.key.get()));
                 }
             }
             UrlPart::Ids => {
@@ -289,7 +372,11 @@ pub(super) fn plain(json: &str) -> std::borrow::Cow<'_, str> {
 
 /// Percent-encodes everything but the unreserved characters (RFC 3986 section 2.3).
 pub(crate) fn percent_encode(out: &mut String, text: &str) {
-    for byte in text.bytes() {
+    percent_encode_bytes(out, text.as_bytes());
+}
+
+fn percent_encode_bytes(out: &mut String, bytes: &[u8]) {
+    for byte in bytes.iter().copied() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
             other => {

@@ -18,6 +18,8 @@ struct ListShape {
     at: Vec<String>,
     element: Node,
     slots: usize,
+    /// Where the members' names end up, if an object stands there whose members are the elements.
+    names: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,16 @@ impl Found<'_> {
             Self::Text(text) => Some(Cow::Borrowed(text)),
             Self::Number(number) => Some(Cow::Owned(number.to_string())),
             Self::Null | Self::Boolean(_) | Self::List(_) | Self::Object => None,
+        }
+    }
+
+    /// Whether it is null, a blank text or a list of nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Text(text) => text.trim().is_empty(),
+            Self::List(items) => items.is_empty(),
+            Self::Boolean(_) | Self::Number(_) | Self::Object => false,
         }
     }
 
@@ -150,8 +162,17 @@ impl Shape {
         }
         let list = self.lists.len();
         self.root.reach(&at).list = Some(list);
-        self.lists.push(ListShape { at, element: Node::default(), slots: 0 });
+        self.lists.push(ListShape { at, element: Node::default(), slots: 0, names: None });
         Ok(list)
+    }
+
+    /// Takes the members of an object that stands in place of a list for its elements; gives the slot of their names.
+    pub(super) fn by_member(&mut self, list: usize) -> usize {
+        let Some(shape) = self.lists.get_mut(list) else { return usize::MAX };
+        *shape.names.get_or_insert_with(|| {
+            shape.slots += 1;
+            shape.slots - 1
+        })
     }
 
     /// Wants a value of every element of a list; gives its slot.
@@ -247,6 +268,15 @@ impl<'s, 'b> Walk<'s, '_, 'b> {
         let slots = self.shape.lists.get(list).map_or(0, |shape| shape.slots);
         if let Some(cell @ None) = self.found.lists.get_mut(list) {
             *cell = Some(FoundList { elements: 0, slots, values: Vec::new() });
+        }
+    }
+
+    /// Keeps the name of the member that is a list's last element.
+    fn name_last(&mut self, list: usize, slot: usize, name: String) {
+        let Some(Some(cells)) = self.found.lists.get_mut(list) else { return };
+        let last = cells.elements.saturating_sub(1) * cells.slots + slot;
+        if let Some(cell) = cells.values.get_mut(last) {
+            *cell = Some(Found::Text(Cow::Owned(name)));
         }
     }
 
@@ -354,6 +384,14 @@ impl<'b> Visitor<'b> for Walk<'_, '_, 'b> {
     fn visit_map<A: MapAccess<'b>>(mut self, mut map: A) -> Result<(), A::Error> {
         if let Some(list) = self.node.list {
             self.open_list(list);
+            if let Some(names) = self.shape.lists.get(list).and_then(|shape| shape.names) {
+                while let Some(name) = map.next_key::<String>()? {
+                    let Some(element) = self.element(list) else { break };
+                    map.next_value_seed(element)?;
+                    self.name_last(list, names, name);
+                }
+                return Ok(());
+            }
             if let Some(mut element) = self.element(list) {
                 element.put(Found::Object);
                 return element.members(&mut map);
@@ -448,6 +486,20 @@ mod tests {
         assert_eq!(found.get(second), None);
         assert_eq!(found.get(there), Some(&Found::Object));
         assert_eq!(text(found.get(nested)).as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn an_objects_members_may_be_the_elements() {
+        let mut shape = Shape::default();
+        let list = shape.list("/bad").unwrap();
+        let (rows, names) = (shape.in_list(list, ""), shape.by_member(list));
+        let found = shape.extract(br#"{"bad": {"time": [0, 2], "id": [1]}}"#).unwrap();
+        let bad = found.lists[list].as_ref().unwrap();
+        let of =
+            |n| (text(bad.get(n, names)).unwrap(), bad.get(n, rows).unwrap().texts().collect::<Vec<_>>());
+        assert_eq!(bad.elements, 2);
+        assert_eq!(of(0), ("time".to_owned(), vec!["0".into(), "2".into()]));
+        assert_eq!(of(1), ("id".to_owned(), vec!["1".into()]));
     }
 
     #[test]

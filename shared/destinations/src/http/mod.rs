@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use penstock_model::connector::{HttpConnector, RateHeaders};
+use penstock_model::connector::{HttpConnector, RateHeaders, ValueStyle};
 use penstock_model::definition::ResolvedSync;
 use penstock_model::operation::OperationKind;
 use penstock_model::port::Boxed;
@@ -15,11 +15,15 @@ use penstock_model::{Failure, FailureName};
 
 use crate::destination::{Destination, Rest, Work};
 use crate::{Parts, invalid};
+use ask::CompiledAsks;
 use auth::SignIn;
-use encode::CompiledOperation;
+use encode::{CompiledOperation, put_credential};
 use pace::Pace;
+use transport::Request;
+use way::Step;
 
 mod answer;
+mod ask;
 mod attempt;
 pub(crate) mod auth;
 mod batch;
@@ -30,16 +34,23 @@ mod deliver;
 pub mod encode;
 mod extract;
 pub(crate) mod pace;
+pub(crate) mod probe;
 pub(crate) mod retry;
+mod settle;
+mod template;
 #[cfg(test)]
 mod tests;
+mod texts;
 pub mod transport;
+mod way;
 
 /// An account at an HTTP API, ready for the operations of one sync.
 #[derive(Debug)]
 pub struct HttpDestination {
     name: String,
     operations: BTreeMap<OperationKind, CompiledOperation>,
+    asks: CompiledAsks,
+    values: ValueStyle,
     requests_in_flight: usize,
     answer_timeout: Duration,
     rate_headers: RateHeaders,
@@ -60,12 +71,21 @@ impl HttpDestination {
         parts: Parts,
         width: u32,
     ) -> Result<Self, Failure> {
-        let operations =
+        let compile::Compiled { operations, asks } =
             compile::compile(definition, connector).map_err(|problems| invalid(definition, &problems))?;
         let limits = compile::limits(&definition.connection.limits, &connector.limits);
-        Ok(Self {
+        let pace = Mutex::new(Pace::new(&limits.windows, width));
+        Ok(Self { operations, asks, pace, ..Self::bare(definition, connector, parts) })
+    }
+
+    /// The account without operations.
+    fn bare(definition: &ResolvedSync, connector: &HttpConnector, parts: Parts) -> Self {
+        let limits = compile::limits(&definition.connection.limits, &connector.limits);
+        Self {
             name: connector.name.clone(),
-            operations,
+            operations: BTreeMap::new(),
+            asks: CompiledAsks::default(),
+            values: connector.values,
             requests_in_flight: limits.requests_in_flight,
             answer_timeout: limits.answer_timeout,
             rate_headers: connector.rate_headers.clone(),
@@ -74,9 +94,19 @@ impl HttpDestination {
                 connector.name.clone(),
                 compile::token_endpoint(definition, connector),
             ),
-            pace: Mutex::new(Pace::new(&limits.windows, width)),
+            pace: Mutex::new(Pace::new(&limits.windows, 1)),
             parts,
-        })
+        }
+    }
+
+    /// Puts the credential into a request.
+    ///
+    /// # Errors
+    /// What fetching it fails with.
+    async fn sign(&self, request: &mut Request, operation: &CompiledOperation) -> Result<(), Failure> {
+        let credential = self.sign_in.credential(&self.parts).await?;
+        put_credential(request, operation, credential.header);
+        Ok(())
     }
 
     /// As [`deliver`](Destination::deliver), without two requests under way that share a parent: `parents` holds those of each
@@ -96,7 +126,7 @@ impl HttpDestination {
         message: &str,
         field: Option<&str>,
     ) -> Result<decode::Verdict, Failure> {
-        Ok(decode::told_refused(self.operation(kind)?, code, message, field))
+        Ok(decode::told_refused(self.operation(Step::Write(kind))?, code, message, field))
     }
 
     pub(crate) fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -104,12 +134,19 @@ impl HttpDestination {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn operation(&self, kind: OperationKind) -> Result<&CompiledOperation, Failure> {
-        self.operations.get(&kind).ok_or_else(|| {
+    fn operation(&self, step: Step) -> Result<&CompiledOperation, Failure> {
+        let lookup = |number| self.asks.lookups.get(number);
+        let operation = match step {
+            Step::Write(kind) => self.operations.get(&kind),
+            Step::Read => self.asks.read.as_ref(),
+            Step::LookUp(number) => lookup(number).map(|lookup| &lookup.read),
+            Step::Link(number) => lookup(number).and_then(|lookup| lookup.link.as_ref()),
+        };
+        operation.ok_or_else(|| {
             Failure::new(
                 FailureName::InvariantBroken,
                 format!(
-                    "the connector {} has no operation {kind:?} for this object, and was asked for one",
+                    "the connector {} has no operation {step:?} for this object, and was asked for one",
                     self.name
                 ),
             )

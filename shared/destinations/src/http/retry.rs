@@ -72,11 +72,16 @@ pub(super) fn until_reset(names: &RateHeaders, headers: &HeaderMap, now: Timesta
 
 /// Whether the vendor's rate headers say that nothing is left.
 pub(super) fn nothing_left(names: &RateHeaders, headers: &HeaderMap) -> bool {
-    names
-        .remaining
-        .as_deref()
-        .and_then(|name| header(headers, name))
-        .is_some_and(|left| left.parse() == Ok(0_i64))
+    is_nought(names.remaining.as_deref(), headers)
+}
+
+/// Whether they say that nothing is left of the day's requests.
+pub(super) fn nothing_left_today(names: &RateHeaders, headers: &HeaderMap) -> bool {
+    is_nought(names.daily_remaining.as_deref(), headers)
+}
+
+fn is_nought(name: Option<&str>, headers: &HeaderMap) -> bool {
+    name.and_then(|name| header(headers, name)).is_some_and(|left| left.parse() == Ok(0_i64))
 }
 
 /// What an answer says of the account's use.
@@ -149,6 +154,7 @@ mod tests {
             reset_at_s: Some("x-at".into()),
             window_ms: Some("x-window".into()),
             used: None,
+            daily_remaining: Some("x-left-today".into()),
         };
         let now = Timestamp(1_000_000);
         for (pairs, left, reset) in [
@@ -161,6 +167,11 @@ mod tests {
             let headers = headers(&pairs);
             assert_eq!(nothing_left(&names, &headers), left, "{pairs:?}");
             assert_eq!(until_reset(&names, &headers, now), reset, "{pairs:?}");
+        }
+        for (pairs, used_up) in
+            [(vec![("x-left-today", "0")], true), (vec![("x-left-today", "1")], false), (vec![], false)]
+        {
+            assert_eq!(nothing_left_today(&names, &headers(&pairs)), used_up, "{pairs:?}");
         }
     }
 }

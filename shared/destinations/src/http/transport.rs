@@ -29,6 +29,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body; empty for none.
     pub body: Bytes,
+    /// The body as it may be shown, without the credential, where that stands in it.
+    pub shown_body: Option<Bytes>,
 }
 
 impl fmt::Debug for Request {
@@ -167,7 +169,7 @@ fn builder() -> Result<reqwest::ClientBuilder, ClientUnavailable> {
 impl Transport for ReqwestTransport {
     fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
         Box::pin(async move {
-            let Request { method, url, headers, body } = request;
+            let Request { method, url, headers, body, shown_body: _ } = request;
             if self.guarded && reqwest::Url::parse(&url).is_ok_and(|url| !may_be_asked(&url)) {
                 let (sent, kind) = (Sent::SurelyNot, TransportErrorKind::Forbidden);
                 return Err(TransportError { sent, kind, source: Some(Box::new(PrivateAddress)) });

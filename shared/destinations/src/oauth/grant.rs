@@ -63,7 +63,12 @@ pub(super) fn form(
             pairs.extend(oauth.audience.clone().map(|audience| ("audience", audience)));
             oauth
         }
-        Auth::None | Auth::Bearer(_) | Auth::Basic(_) | Auth::Header(_) | Auth::Password(_) => {
+        Auth::None
+        | Auth::Bearer(_)
+        | Auth::Basic(_)
+        | Auth::Header(_)
+        | Auth::Body(_)
+        | Auth::Password(_) => {
             return Err("a secret for OAuth");
         }
     };

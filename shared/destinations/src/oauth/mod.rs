@@ -172,6 +172,7 @@ impl Asking<'_> {
             | Auth::Bearer(_)
             | Auth::Basic(_)
             | Auth::Header(_)
+            | Auth::Body(_)
             | Auth::Password(_)
             | Auth::ClientCredentials(_)
             | Auth::JwtBearer(_) => Freshness::Cached,
@@ -236,6 +237,7 @@ impl Asking<'_> {
             url: self.endpoint.url.clone(),
             headers,
             body: Bytes::from(form),
+            shown_body: Some(Bytes::from_static(b"(hidden)")),
         };
         let parts = self.parts;
         match select(parts.transport.send(request), parts.clock.sleep(ANSWER_TIMEOUT)).await {
@@ -259,6 +261,7 @@ impl Asking<'_> {
             | Auth::Bearer(_)
             | Auth::Basic(_)
             | Auth::Header(_)
+            | Auth::Body(_)
             | Auth::Password(_)
             | Auth::ClientCredentials(_)
             | Auth::JwtBearer(_) => None,

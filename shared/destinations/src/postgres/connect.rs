@@ -57,6 +57,7 @@ pub(super) fn check_auth(auth: &Auth) -> Result<(), Problem> {
         Auth::Bearer(_)
         | Auth::Basic(_)
         | Auth::Header(_)
+        | Auth::Body(_)
         | Auth::ClientCredentials(_)
         | Auth::JwtBearer(_)
         | Auth::RefreshToken(_) => Err(Problem::at(

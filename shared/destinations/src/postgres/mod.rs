@@ -27,6 +27,7 @@ mod deliver;
 mod errors;
 mod lane;
 mod pace;
+mod probe;
 mod statement;
 mod table;
 mod values;
@@ -36,6 +37,7 @@ mod tests;
 
 use connect::Door;
 use pace::Pace;
+pub(crate) use probe::probe;
 use table::TableName;
 
 /// Rows of a statement, if the connection says nothing else.

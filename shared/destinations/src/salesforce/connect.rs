@@ -122,7 +122,12 @@ fn auth(definition: &ResolvedSync, connector: &HttpConnector) -> Auth {
         }
         Auth::ClientCredentials(_) => Auth::ClientCredentials(oauth),
         Auth::RefreshToken(_) => Auth::RefreshToken(oauth),
-        Auth::None | Auth::Bearer(_) | Auth::Basic(_) | Auth::Header(_) | Auth::Password(_) => auth.clone(),
+        Auth::None
+        | Auth::Bearer(_)
+        | Auth::Basic(_)
+        | Auth::Header(_)
+        | Auth::Body(_)
+        | Auth::Password(_) => auth.clone(),
     }
 }
 
@@ -207,7 +212,8 @@ impl Course<'_> {
             }
             headers.extend(credential.header);
             let url = format!("{address}{}", call.path);
-            let request = Request { method: call.method.clone(), url, headers, body: call.body.clone() };
+            let (method, body) = (call.method.clone(), call.body.clone());
+            let request = Request { method, url, headers, body, shown_body: None };
             let retried = u64::from(std::mem::replace(&mut sent_before, true));
             self.witness.count(ApiUsage { requests: 1, retried, ..ApiUsage::default() });
             let (why, after) = match self.send(request).await {

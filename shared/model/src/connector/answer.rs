@@ -89,6 +89,9 @@ pub struct Results {
     /// The record's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Pointer>,
+    /// Of a read: the object that holds the record's fields. The empty pointer, if they stand in the element itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<Pointer>,
     /// The error code of a row that was not accepted.
     #[serde(default, skip_serializing_if = "Codes::is_empty")]
     pub code: Codes,
@@ -100,7 +103,8 @@ pub struct Results {
     pub field: Option<Pointer>,
 }
 
-/// A list of rows that were refused.
+/// A list of rows that were refused. One that tells of no row of the request makes it be sent again in halves, where that is safe, until
+/// the row is found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Errors {
@@ -109,6 +113,10 @@ pub struct Errors {
     pub at: Pointer,
     /// How an element tells its row, or rows; of several ways, the first that leads to one counts.
     pub by: Vec<By>,
+    /// Whether an object stands there in place of a list: its members' names are the fields at fault, and what they hold tells the rows
+    /// (Amplitude).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_field: bool,
     /// The error code.
     #[serde(default, skip_serializing_if = "Codes::is_empty")]
     pub code: Codes,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::answer::{Answer, By, Codes, Pointer, Test};
-use super::http::{HttpConnector, HttpOperation, Method};
+use super::http::{AuthKind, Encoding, HttpConnector, HttpOperation, Method};
 use super::template::{
     BodyText, EACH, RowSlot, SPREAD, TextPart, TextSlot, body_text, holds_ids, parse_text,
 };
@@ -18,11 +18,24 @@ enum Rows {
     None,
 }
 
+/// What a request is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// It writes records.
+    Write,
+    /// It reads them.
+    Read,
+    /// It links them to others.
+    Link,
+    /// It shows whether it may.
+    Probe,
+}
+
 impl HttpConnector {
     /// What is wrong with it beyond its syntax: all problems at once.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut check = Check { connector: self, problems: Vec::new() };
+        let mut check = Check { connector: self, purpose: Purpose::Write, problems: Vec::new() };
         check.all();
         check.problems
     }
@@ -30,6 +43,8 @@ impl HttpConnector {
 
 struct Check<'a> {
     connector: &'a HttpConnector,
+    /// What the request that is looked at is for.
+    purpose: Purpose,
     problems: Vec<Problem>,
 }
 
@@ -80,6 +95,23 @@ impl Check<'_> {
                 self.operation(&format!("{at}/{kind}"), operation);
             }
         }
+        self.purpose = Purpose::Probe;
+        if let Some(probe) = &connector.probe {
+            self.operation("/probe", probe);
+        }
+        self.purpose = Purpose::Read;
+        for (object, read) in &connector.reads {
+            let at = format!("/reads/{}", pointer_part(object));
+            self.operation(&at, read);
+            if read.answer.results.as_ref().is_none_or(|results| results.id.is_none()) {
+                let message = "say where the records stand that are found, and where in each its id: a read is known by it";
+                self.add(format!("{at}/answer/results"), message);
+            }
+        }
+        self.purpose = Purpose::Link;
+        for (object, link) in &connector.links {
+            self.operation(&format!("/links/{}", pointer_part(object)), link);
+        }
     }
 
     fn operation(&mut self, at: &str, operation: &HttpOperation) {
@@ -99,6 +131,9 @@ impl Check<'_> {
                     self.add(format!("{at}/body"), "a GET request has no body");
                 }
                 self.body(&format!("{at}/body"), body, rows, &mut each);
+                if operation.encoding == Encoding::Form && (!body.is_object() || body.get(EACH).is_some()) {
+                    self.add(format!("{at}/body"), "a form has fields: its body is an object");
+                }
             }
             None if rows == Rows::None && !holds_ids(&operation.path) => {
                 self.add(
@@ -127,12 +162,7 @@ impl Check<'_> {
             Value::String(text) => match body_text(text) {
                 Err(message) => self.add(at, message),
                 Ok(BodyText::Text(text)) => self.text(at, text, Rows::None),
-                // The name of the match field is the same for all rows.
-                Ok(BodyText::Slot(RowSlot::MatchField)) => {}
-                Ok(BodyText::Slot(_)) if rows == Rows::None => {
-                    self.add(at, "this differs from row to row: it must stand within $each");
-                }
-                Ok(BodyText::Slot(_)) => {}
+                Ok(BodyText::Slot(slot)) => self.slot(at, slot, rows),
             },
             Value::Array(items) => {
                 for (n, item) in items.iter().enumerate() {
@@ -165,12 +195,47 @@ impl Check<'_> {
         }
     }
 
-    fn spread(&mut self, at: &str, member: &Value, rows: Rows) {
-        let slot = member.as_str().map(body_text);
-        if !matches!(slot, Some(Ok(BodyText::Slot(RowSlot::Record | RowSlot::Fields | RowSlot::Match)))) {
-            self.add(at, "only $record, $fields and $match have members to put here");
-        } else if rows == Rows::None {
+    fn slot(&mut self, at: &str, slot: RowSlot, rows: Rows) {
+        let known = match slot {
+            RowSlot::Secret => true,
+            RowSlot::Match | RowSlot::MatchField | RowSlot::MatchValue | RowSlot::Ordinal => {
+                self.purpose != Purpose::Probe
+            }
+            RowSlot::Id => matches!(self.purpose, Purpose::Write | Purpose::Link),
+            RowSlot::Record | RowSlot::Fields | RowSlot::Key => self.purpose == Purpose::Write,
+            RowSlot::Names => self.purpose == Purpose::Read,
+            RowSlot::OtherId => self.purpose == Purpose::Link,
+        };
+        if slot == RowSlot::Secret && !self.connector.auth.contains(&AuthKind::Body) {
+            self.add(at, "list body under auth: only then is there a $secret");
+        }
+        if !known {
+            let message = match self.purpose {
+                Purpose::Write => {
+                    "there is no such thing where records are written: $names stands in reads, $other.id in links"
+                }
+                Purpose::Read => {
+                    "a read knows of a row only its match: $match, $match.field, $match.value, $ordinal, and $names"
+                }
+                Purpose::Probe => "a probe is about no row: only $secret stands in it",
+                Purpose::Link => {
+                    "a link knows of a row only $id, $other.id, $match, $match.field, $match.value and $ordinal"
+                }
+            };
+            self.add(at, message);
+        } else if rows == Rows::None && !slot.is_shared() {
             self.add(at, "this differs from row to row: it must stand within $each");
+        }
+    }
+
+    fn spread(&mut self, at: &str, member: &Value, rows: Rows) {
+        match member.as_str().map(body_text) {
+            Some(Ok(BodyText::Slot(slot @ (RowSlot::Record | RowSlot::Fields | RowSlot::Match)))) => {
+                self.slot(at, slot, rows);
+            }
+            Some(Ok(BodyText::Slot(_) | BodyText::Text(_)) | Err(_)) | None => {
+                self.add(at, "only $record, $fields and $match have members to put here");
+            }
         }
     }
 
@@ -182,6 +247,10 @@ impl Check<'_> {
             self.test(&format!("{at}/accepted"), results.accepted.as_ref());
             self.test(&format!("{at}/created"), results.created.as_ref());
             self.maybe_pointer(&format!("{at}/id"), results.id.as_ref());
+            self.maybe_pointer(&format!("{at}/fields"), results.fields.as_ref());
+            if results.fields.is_some() && self.purpose != Purpose::Read {
+                self.add(format!("{at}/fields"), "only a read tells of fields");
+            }
             self.codes(&format!("{at}/code"), &results.code);
             self.maybe_pointer(&format!("{at}/message"), results.message.as_ref());
             self.maybe_pointer(&format!("{at}/field"), results.field.as_ref());
@@ -254,7 +323,14 @@ impl Check<'_> {
             let TextPart::Placeholder(name) = part else { continue };
             match TextSlot::named(&name) {
                 TextSlot::Object | TextSlot::MatchField => {}
-                TextSlot::MatchValue | TextSlot::Id => {
+                TextSlot::Other | TextSlot::OtherId if self.purpose != Purpose::Link => {
+                    self.add(at, format!("{{{name}}} stands in links only"));
+                }
+                TextSlot::Other => {}
+                TextSlot::MatchValue | TextSlot::Id if self.purpose == Purpose::Probe => {
+                    self.add(at, format!("a probe is about no row: {{{name}}} can't stand in it"));
+                }
+                TextSlot::MatchValue | TextSlot::Id | TextSlot::OtherId => {
                     if rows == Rows::None {
                         self.add(
                             at,

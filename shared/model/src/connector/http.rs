@@ -15,7 +15,8 @@ use crate::settle::Repeat;
 /// required.
 ///
 /// Texts may hold placeholders: `{object}`, any setting such as `{version}`, `{match.field}`, and in paths of
-/// operations that send one row per request `{match.value}` and `{id}`. A literal brace is doubled: `{{`.
+/// operations that send one row per request `{match.value}` and `{id}`; in links `{other}` (the other record's object) and
+/// `{other.id}`. A literal brace is doubled: `{{`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpConnector {
@@ -36,7 +37,7 @@ pub struct HttpConnector {
     /// How values are spelt: `json` keeps their types, `text` makes text of everything.
     #[serde(default)]
     pub values: ValueStyle,
-    /// Headers of every request, beside `content-type: application/json` and the credential.
+    /// Headers of every request, beside the credential and, unless one is named here, `content-type: application/json`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
     /// What an account allows unless its connection says otherwise.
@@ -57,8 +58,23 @@ pub struct HttpConnector {
     /// listed rejects the row.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub codes: BTreeMap<String, Meaning>,
+    /// One harmless request that shows whether the credential is accepted and may do what is needed: `penstock test` sends it. Like an
+    /// operation without a row; `{object}` in its path is the object of the sync that is tested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<HttpOperation>,
     /// What can be done with which object, and how: by the object's name, or `*` for all others.
     pub objects: BTreeMap<String, BTreeMap<OperationKind, HttpOperation>>,
+    /// How records of an object are read by their match field: by the object's name, or `*` for all others. With it a sync can
+    /// write fields only if they are empty (`write: if_empty`), and look up records of this object (`lookup`). Its
+    /// `answer.results` says where the records stand, and in each of them the `id` and the `fields`; a row that is not among
+    /// them has no record.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reads: BTreeMap<String, HttpOperation>,
+    /// How a record of an object is linked to another, once both ids are known: by the object's name, or `*` for all others. With
+    /// it a `lookup` field becomes a link, made by a further request after the record was written; without it the other
+    /// record's id becomes the field's value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, HttpOperation>,
 }
 
 /// A way to sign in.
@@ -79,6 +95,8 @@ pub enum AuthKind {
     JwtBearer,
     /// OAuth 2.0 with a refresh token.
     RefreshToken,
+    /// In the body, where it says `$secret`.
+    Body,
 }
 
 /// A value that a connection may choose.
@@ -114,6 +132,9 @@ pub struct RateHeaders {
     /// before it (Salesforce). It is shown in the report; nothing is slowed down by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<String>,
+    /// How many requests are left of the day's. With nothing left the run waits as for a used-up quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daily_remaining: Option<String>,
 }
 
 /// Where a request that fails as a whole says why.
@@ -164,10 +185,14 @@ pub struct HttpOperation {
     /// How many rows go into a request.
     #[serde(default)]
     pub batch: Batch,
+    /// How the body is sent: as JSON, or its members as the fields of a form.
+    #[serde(default)]
+    pub encoding: Encoding,
     /// The JSON body, with placeholders. An object `{"$each": …}` makes a list with one element per row. A text stands for a
     /// part of the row: `$record` (match fields and fields in one object), `$fields`, `$match`, `$match.field` (the name of the
     /// only match field), `$match.value`, `$id` (the record's id at the destination), `$key` (the unload's primary key),
-    /// `$ordinal` (a text that is unique within the request). A member `"..."` puts the members of `$record`, `$fields` or
+    /// `$ordinal` (a text that is unique within the request), `$secret` (the credential, with `auth: { body: … }`); in reads `$names` (the list of the fields that are asked for), in
+    /// links `$other.id` (the id of the record that is linked to). A member `"..."` puts the members of `$record`, `$fields` or
     /// `$match` among the others of its object. A text that begins with a dollar sign begins with two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
@@ -188,6 +213,17 @@ pub struct HttpOperation {
     /// Where the answer tells what became of each row. Left out, a status that is `accepted` accepts every row.
     #[serde(default)]
     pub answer: Answer,
+}
+
+/// How a body is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// JSON.
+    #[default]
+    Json,
+    /// `application/x-www-form-urlencoded`: each member of the body's object is a field, a text as it is, anything else as JSON.
+    Form,
 }
 
 /// An HTTP method.
@@ -247,11 +283,31 @@ impl HttpConnector {
         self.objects.get(object).or_else(|| self.objects.get("*"))
     }
 
-    pub(super) fn capabilities(&self, object: &str) -> Option<Capabilities> {
+    /// What can be done with an object; `None` if the connector doesn't know the object.
+    #[must_use]
+    pub fn capabilities(&self, object: &str) -> Option<Capabilities> {
         let operations = self.operations(object)?.iter().map(|(kind, operation)| {
             (*kind, Capability { repeat: operation.repeat(*kind), needs_id: operation.needs_id() })
         });
-        Some(Capabilities::of(operations.collect(), self.values))
+        let reads_fields =
+            |read: &HttpOperation| read.answer.results.as_ref().is_some_and(|it| it.fields.is_some());
+        Some(Capabilities {
+            if_empty: self.read(object).is_some_and(reads_fields),
+            lookups: !self.reads.is_empty(),
+            ..Capabilities::of(operations.collect(), self.values)
+        })
+    }
+
+    /// How records of an object are read.
+    #[must_use]
+    pub fn read(&self, object: &str) -> Option<&HttpOperation> {
+        self.reads.get(object).or_else(|| self.reads.get("*"))
+    }
+
+    /// How records of an object are linked to others.
+    #[must_use]
+    pub fn link(&self, object: &str) -> Option<&HttpOperation> {
+        self.links.get(object).or_else(|| self.links.get("*"))
     }
 }
 

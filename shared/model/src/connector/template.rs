@@ -64,6 +64,10 @@ pub enum TextSlot<'a> {
     Id,
     /// The ids of all records of the request, with commas between; in paths only.
     Ids,
+    /// The object of the record that is linked to; only in links.
+    Other,
+    /// The id of the record that is linked to; only in links of one row per request.
+    OtherId,
     /// The setting of this name.
     Setting(&'a str),
 }
@@ -78,6 +82,8 @@ impl<'a> TextSlot<'a> {
             "match.value" => Self::MatchValue,
             "id" => Self::Id,
             "ids" => Self::Ids,
+            "other" => Self::Other,
+            "other.id" => Self::OtherId,
             setting => Self::Setting(setting),
         }
     }
@@ -102,6 +108,30 @@ pub enum RowSlot {
     Key,
     /// `$ordinal`: a text that is unique within the request.
     Ordinal,
+    /// `$secret`: the credential.
+    Secret,
+    /// `$names`: the names of the fields that a read asks for, its match fields among them.
+    Names,
+    /// `$other.id`: the id of the record that is linked to.
+    OtherId,
+}
+
+impl RowSlot {
+    /// Whether it is the same for all rows of a request.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        match self {
+            Self::MatchField | Self::Names | Self::Secret => true,
+            Self::Record
+            | Self::Fields
+            | Self::Match
+            | Self::MatchValue
+            | Self::Id
+            | Self::Key
+            | Self::Ordinal
+            | Self::OtherId => false,
+        }
+    }
 }
 
 /// What a text of a body is.
@@ -132,12 +162,15 @@ pub fn body_text(text: &str) -> Result<BodyText<'_>, String> {
         "$id" => BodyText::Slot(RowSlot::Id),
         "$key" => BodyText::Slot(RowSlot::Key),
         "$ordinal" => BodyText::Slot(RowSlot::Ordinal),
+        "$secret" => BodyText::Slot(RowSlot::Secret),
+        "$names" => BodyText::Slot(RowSlot::Names),
+        "$other.id" => BodyText::Slot(RowSlot::OtherId),
         other => match other.strip_prefix('$') {
             Some(literal) if literal.starts_with('$') => BodyText::Text(literal),
             Some(_) => {
                 return Err(format!(
-                    "{other} is not a part of a row; there are $record, $fields, $match, $match.field, $match.value, $id, $key \
-                     and $ordinal, and a literal dollar sign at the start is doubled"
+                    "{other} is not a part of a row; there are $record, $fields, $match, $match.field, $match.value, $id, $key, \
+                     $ordinal, $secret, $names and $other.id, and a literal dollar sign at the start is doubled"
                 ));
             }
             None => BodyText::Text(other),
@@ -155,22 +188,24 @@ pub(super) fn holds_ids(path: &str) -> bool {
     })
 }
 
+/// Whether a slot stands in a body.
+#[must_use]
+pub fn holds(body: &Value, slot: RowSlot) -> bool {
+    match body {
+        Value::String(text) => body_text(text) == Ok(BodyText::Slot(slot)),
+        Value::Array(items) => items.iter().any(|item| holds(item, slot)),
+        Value::Object(members) => members.values().any(|member| holds(member, slot)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// Whether a path or a body holds the record's id.
 pub(super) fn uses_id(path: &str, body: Option<&Value>) -> bool {
     let is_id = |name: &str| matches!(TextSlot::named(name), TextSlot::Id | TextSlot::Ids);
     let in_path = parse_text(path).is_ok_and(|parts| {
         parts.iter().any(|part| matches!(part, TextPart::Placeholder(name) if is_id(name)))
     });
-    in_path || body.is_some_and(body_uses_id)
-}
-
-fn body_uses_id(body: &Value) -> bool {
-    match body {
-        Value::String(text) => body_text(text) == Ok(BodyText::Slot(RowSlot::Id)),
-        Value::Array(items) => items.iter().any(body_uses_id),
-        Value::Object(members) => members.values().any(body_uses_id),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
+    in_path || body.is_some_and(|body| holds(body, RowSlot::Id))
 }
 
 #[cfg(test)]

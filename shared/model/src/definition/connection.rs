@@ -10,7 +10,7 @@ pub struct Connection {
     /// Its name; the file's name without `.yaml` if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// A built-in connector (`hubspot`, `postgres`, `salesforce`) or the path of a connector file (`./my-crm.yaml`, relative to this file).
+    /// A built-in connector (`amplitude`, `braze`, `customerio`, `hubspot`, `iterable`, `mailchimp`, `mixpanel`, `postgres`, `salesforce`) or the path of a connector file (`./my-crm.yaml`, relative to this file).
     pub connector: String,
     /// The account's address, if it is the same everywhere: a URL such as `https://api.example.com` or `postgres://user@host:5432/database`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,6 +88,8 @@ pub enum Auth {
     Basic(Credential),
     /// A header of its own. The secret is the header's value, or JSON with a member `token`.
     Header(HeaderAuth),
+    /// In the body of requests, where the connector file says `$secret`. The secret is the token, or JSON with a member `token`.
+    Body(Credential),
     /// A database password. The secret is the password, or JSON with `password` (and `username`), as RDS keeps it.
     Password(Credential),
     /// OAuth 2.0 client credentials (RFC 6749 section 4.4). The secret is JSON with `client_id` and `client_secret`.
@@ -143,9 +145,10 @@ impl Auth {
     pub fn secret(&self) -> Option<&SecretRef> {
         match self {
             Self::None => None,
-            Self::Bearer(credential) | Self::Basic(credential) | Self::Password(credential) => {
-                Some(&credential.secret)
-            }
+            Self::Bearer(credential)
+            | Self::Basic(credential)
+            | Self::Body(credential)
+            | Self::Password(credential) => Some(&credential.secret),
             Self::Header(header) => Some(&header.secret),
             Self::ClientCredentials(oauth) | Self::JwtBearer(oauth) | Self::RefreshToken(oauth) => {
                 Some(&oauth.secret)
@@ -157,7 +160,12 @@ impl Auth {
     #[must_use]
     pub fn oauth(&self) -> Option<&OAuth> {
         match self {
-            Self::None | Self::Bearer(_) | Self::Basic(_) | Self::Header(_) | Self::Password(_) => None,
+            Self::None
+            | Self::Bearer(_)
+            | Self::Basic(_)
+            | Self::Header(_)
+            | Self::Body(_)
+            | Self::Password(_) => None,
             Self::ClientCredentials(oauth) | Self::JwtBearer(oauth) | Self::RefreshToken(oauth) => {
                 Some(oauth)
             }
@@ -171,6 +179,7 @@ impl Auth {
             Self::None => Self::None,
             Self::Bearer(_) => Self::Bearer(Credential { secret }),
             Self::Basic(_) => Self::Basic(Credential { secret }),
+            Self::Body(_) => Self::Body(Credential { secret }),
             Self::Password(_) => Self::Password(Credential { secret }),
             Self::Header(header) => Self::Header(HeaderAuth { name: header.name.clone(), secret }),
             Self::ClientCredentials(oauth) => Self::ClientCredentials(OAuth { secret, ..oauth.clone() }),

@@ -25,6 +25,8 @@ pub enum Auth {
         /// The value that it must have.
         value: String,
     },
+    /// In the body, where a connector file says `$secret`.
+    Body(String),
 }
 
 impl Auth {
@@ -35,12 +37,14 @@ impl Auth {
             Self::Bearer(token) => format!("Authorization: Bearer {token}"),
             Self::Basic { user, password } => format!("HTTP basic, {user}:{password}"),
             Self::Header { name, value } => format!("{name}: {value}"),
+            Self::Body(token) => format!("{token} in the body"),
         }
     }
 
     pub(crate) fn accepts(&self, headers: &HeaderMap) -> bool {
         match self {
-            Self::None => true,
+            // What stands in the body is looked at with the body.
+            Self::None | Self::Body(_) => true,
             Self::Bearer(token) => credential(headers, "bearer").is_some_and(|given| given == token),
             Self::Basic { user, password } => credential(headers, "basic")
                 .and_then(|given| STANDARD.decode(given).ok())

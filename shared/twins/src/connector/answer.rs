@@ -14,13 +14,17 @@ use super::{
 use crate::{desk::json_response, row_error::RowError};
 
 /// What an answer is to say of one row.
+#[derive(Clone)]
 pub(super) struct Told {
     pub(super) ordinal: Option<String>,
     /// The match field's value.
     pub(super) matched: Option<String>,
+    /// The id that the request named.
+    pub(super) id: Option<String>,
     pub(super) fate: Fate,
 }
 
+#[derive(Clone)]
 pub(super) enum Fate {
     Accepted { id: String, created: bool },
     Refused(RowError),
@@ -192,7 +196,12 @@ impl Teller<'_> {
             }
             elements.push(element);
         }
-        let one = elements.len() == 1 && self.is_one_object(&results.at);
+        self.list(body, &results.at, elements);
+    }
+
+    /// Puts a list of elements at its place, or its only element where a list would be out of place.
+    fn list(&self, body: &mut Value, at: &Pointer, mut elements: Vec<Value>) {
+        let one = elements.len() == 1 && self.is_one_object(at);
         let list = match elements.pop() {
             Some(element) if one => element,
             Some(element) => {
@@ -201,7 +210,18 @@ impl Teller<'_> {
             }
             None => Value::Array(elements),
         };
-        self.merge(body, &results.at, list);
+        self.merge(body, at, list);
+    }
+
+    /// The answer to a read: these records, and errors for the other rows where the file has a place for them.
+    pub(super) fn listed(&self, elements: Vec<Value>, at: &Pointer, rows: &[Told]) -> Response<Bytes> {
+        let mut body = json!({});
+        if let Some(proof) = &self.compiled.operation.answer.proof {
+            self.put(&mut body, &proof.at, holding(proof));
+        }
+        self.list(&mut body, at, elements);
+        self.errors(&mut body, rows);
+        json_response(self.status(Meaning::Accepted, rows.len(), |_| true), &body)
     }
 
     /// Whether the element of a request of one row stands where a list would: if it is the whole answer, or if other parts
@@ -267,7 +287,11 @@ impl Teller<'_> {
         for (list, elements) in lists.iter().zip(elements) {
             // A place that proves the answer must be there even if it is empty.
             let proof = self.compiled.operation.answer.proof.as_ref();
-            if !elements.is_empty() || proof.is_some_and(|proof| proof.at == list.at) {
+            if list.by_field {
+                if !elements.is_empty() {
+                    self.merge(body, &list.at, json!({"name": elements}));
+                }
+            } else if !elements.is_empty() || proof.is_some_and(|proof| proof.at == list.at) {
                 self.merge(body, &list.at, Value::Array(elements));
             }
         }
@@ -282,7 +306,7 @@ impl Teller<'_> {
     }
 
     /// Puts what names the row into an element, in every way that the file reads and the request allows.
-    fn name(&self, element: &mut Value, by: &[By], n: usize, row: &Told) {
+    pub(super) fn name(&self, element: &mut Value, by: &[By], n: usize, row: &Told) {
         for by in by {
             let (place, value) = match by {
                 By::Position => continue,
@@ -291,7 +315,7 @@ impl Teller<'_> {
                 By::Match(place) => (place, row.matched.as_ref().map(|matched| json!(matched))),
                 By::Id(place) => match &row.fate {
                     Fate::Accepted { id, .. } => (place, Some(json!(id))),
-                    Fate::Refused(_) => continue,
+                    Fate::Refused(_) => (place, row.id.as_ref().map(|id| json!(id))),
                 },
             };
             if let Some(value) = value {
@@ -321,12 +345,12 @@ impl Teller<'_> {
     }
 
     /// Puts a value at a pointer whose placeholders are filled.
-    fn put(&self, root: &mut Value, place: &Pointer, value: Value) {
+    pub(super) fn put(&self, root: &mut Value, place: &Pointer, value: Value) {
         put(root, &self.filled(place), value);
     }
 
     /// Puts a value at a pointer; what stands there already is kept beside it, if both are objects.
-    fn merge(&self, root: &mut Value, place: &Pointer, value: Value) {
+    pub(super) fn merge(&self, root: &mut Value, place: &Pointer, value: Value) {
         let place = self.filled(place);
         match (at(root, &place), value) {
             (Some(Value::Object(there)), Value::Object(members)) => there.extend(members),
@@ -349,7 +373,7 @@ impl Teller<'_> {
 }
 
 /// A value for which a test holds.
-fn holding(test: &Test) -> Value {
+pub(super) fn holding(test: &Test) -> Value {
     test.is.first().cloned().unwrap_or(Value::Bool(true))
 }
 

@@ -1,22 +1,25 @@
 //! What the twin of a connector file does with a request.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 use penstock_model::{
-    connector::{HttpConnector, Meaning, Method, RefusedRest},
+    connector::{Encoding, HttpConnector, Meaning, Method, RefusedRest},
     operation::OperationKind,
+    settle::Repeat,
 };
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
     Compiled, RefuseRow, RefusedRows,
     answer::{Fate, Teller, Told},
-    body::{Misfit, Row},
+    asked::{AskedRow, Link},
+    body::{Misfit, Pattern, Row},
     meaning::code_for,
     records::{ConnectorRecord, Effect, Object, RowProblem, to_value},
     rows::{Taken, take},
@@ -25,15 +28,15 @@ use super::{
 use crate::{
     batch::Auth,
     clock::Moment,
-    desk::{Dialect, Limits, Refusal, Request, claims_json, json_response},
+    desk::{Dialect, Limits, Refusal, Request, claims, json_response},
     journal::{Applied, Journal},
     row_error::RowError,
 };
 
 pub(crate) struct Api {
-    connector: HttpConnector,
+    pub(super) connector: HttpConnector,
     operations: Vec<Arc<Compiled>>,
-    settings: BTreeMap<String, String>,
+    pub(super) settings: BTreeMap<String, String>,
     pub(super) auth: Auth,
     /// What requests are about that don't say.
     object: String,
@@ -46,13 +49,18 @@ pub(crate) struct Api {
     next_id: u64,
     /// By path and idempotency key: the body and its answer.
     answered: HashMap<(String, Vec<u8>), (Bytes, Response<Bytes>)>,
+    pub(super) links: BTreeSet<Link>,
 }
 
 /// A request that fits an operation.
-struct Fitting {
-    compiled: Arc<Compiled>,
-    object: String,
+pub(super) struct Fitting {
+    pub(super) compiled: Arc<Compiled>,
+    pub(super) object: String,
     rows: Vec<Taken>,
+    /// In place of rows, where nothing is written.
+    pub(super) asked: Vec<AskedRow>,
+    /// The credential, where it stands in the body.
+    secret: Option<String>,
 }
 
 /// Why a request is refused before its rows are looked at.
@@ -94,6 +102,7 @@ impl Api {
             objects: BTreeMap::new(),
             next_id: 1_000,
             answered: HashMap::new(),
+            links: BTreeSet::new(),
         }
     }
 
@@ -117,7 +126,7 @@ impl Api {
         id
     }
 
-    fn keys(&self, object: &str) -> Option<&[String]> {
+    pub(super) fn keys(&self, object: &str) -> Option<&[String]> {
         self.keys.get(object).or_else(|| self.keys.get("*")).map(Vec::as_slice)
     }
 
@@ -136,7 +145,10 @@ impl Api {
         };
         let mut found: Vec<_> = self.operations.iter().filter_map(fits).collect();
         // An object that is listed by name comes before all others.
-        found.sort_by_key(|(compiled, _)| (compiled.object == "*", compiled.kind));
+        let fixed = |compiled: &Compiled| Reverse(compiled.body.as_ref().map_or(0, Pattern::fixed));
+        found.sort_by_key(|(compiled, _)| {
+            (compiled.object == "*", compiled.purpose, fixed(compiled), compiled.kind)
+        });
         found
     }
 
@@ -178,11 +190,12 @@ impl Api {
         let mut shared = Row::default();
         let misfit = |Misfit { at, why }| bad(format!("{at}: {why}"));
         shared.learn(captures, "the path").map_err(misfit)?;
+        let form;
         let rows = match &compiled.body {
             None if request.body.is_empty() => vec![shared],
             None => return Err(bad("this operation has no body".to_owned())),
-            Some(_) if !claims_json(request.headers) => {
-                let message = "the body must be application/json";
+            Some(_) if !self.names_kind() && !claims(request.headers, kind_of(operation.encoding)) => {
+                let message = format!("the body must be {}", kind_of(operation.encoding));
                 return Err(Unfit::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
             }
             Some(template) => {
@@ -192,8 +205,17 @@ impl Api {
                     let message = format!("a body has at most {most} bytes");
                     return Err(Unfit::new(StatusCode::PAYLOAD_TOO_LARGE, message));
                 }
-                let body: &RawValue = serde_json::from_slice(request.body)
-                    .map_err(|_| bad("the body is not JSON".to_owned()))?;
+                form = match operation.encoding {
+                    Encoding::Json => None,
+                    Encoding::Form => Some(
+                        template
+                            .of_form(request.body)
+                            .ok_or_else(|| bad("the body is no form".to_owned()))?,
+                    ),
+                };
+                let text = form.as_ref().map_or(request.body, |form| form.as_bytes());
+                let body: &RawValue =
+                    serde_json::from_slice(text).map_err(|_| bad("the body is not JSON".to_owned()))?;
                 template.rows(body, shared).map_err(misfit)?
             }
         };
@@ -207,10 +229,15 @@ impl Api {
             None => compiled.object.clone(),
         };
         self.check_headers(request, &object)?;
+        let secret = rows.first().and_then(|row| row.secret.clone());
         let mut ordinals = HashSet::new();
         if rows.iter().filter_map(|row| row.ordinal.as_ref()).any(|ordinal| !ordinals.insert(ordinal.clone()))
         {
             return Err(bad("an ordinal stands twice".to_owned()));
+        }
+        if compiled.purpose != super::Purpose::Write {
+            let asked = rows.into_iter().map(AskedRow::from).collect();
+            return Ok(Fitting { compiled, object, rows: Vec::new(), asked, secret });
         }
         let keys = self.keys(&object);
         let taken = rows
@@ -218,7 +245,12 @@ impl Api {
             .map(|row| take(row, compiled.kind, keys, self.connector.values))
             .collect::<Result<Vec<_>, _>>()
             .map_err(misfit)?;
-        Ok(Fitting { compiled, object, rows: taken })
+        Ok(Fitting { compiled, object, rows: taken, asked: Vec::new(), secret })
+    }
+
+    /// Whether the file itself says of what kind bodies are: then it is asked for among the headers.
+    fn names_kind(&self) -> bool {
+        self.connector.headers.keys().any(|name| name.eq_ignore_ascii_case("content-type"))
     }
 
     /// Asks for the headers that the file says every request has.
@@ -247,12 +279,22 @@ impl Api {
         request: &Request<'_>,
         journal: &mut Journal,
     ) -> Response<Bytes> {
-        let Fitting { compiled, object, rows } = fitting;
+        let Fitting { compiled, object, rows, asked: _, secret: _ } = fitting;
         let kind = compiled.kind;
         let asked: Vec<_> =
             rows.iter().enumerate().map(|(n, row)| self.checked(object, n, row, rows, request)).collect();
         let stored = self.objects.entry(object.clone()).or_default();
         let mut plan = stored.plan(kind, &asked);
+        if kind == OperationKind::Append && compiled.operation.repeat(kind) == Repeat::Safe {
+            // An API that may be told twice recognises what it has by a key: without one the file promises too much.
+            for (planned, asked) in plan.iter_mut().zip(&asked) {
+                if let (Ok(effect), Ok(asked)) = (planned, asked)
+                    && asked.key.as_ref().is_some_and(|key| stored.appended.iter().any(|it| it.key == *key))
+                {
+                    *effect = Effect::Nothing;
+                }
+            }
+        }
         let teller = Teller {
             connector: &self.connector,
             settings: &self.settings,
@@ -260,21 +302,28 @@ impl Api {
             object,
             match_field: rows.first().and_then(|row| row.match_field.as_deref()),
         };
-        if matches!(kind, OperationKind::Delete | OperationKind::Archive) {
+        if matches!(
+            kind,
+            OperationKind::Delete | OperationKind::Archive | OperationKind::Update | OperationKind::Clear
+        ) {
             let can_say_missing = if teller.names_rows() {
                 code_for(&self.connector, Meaning::Missing).is_some()
             } else {
                 rows.len() == 1 && teller.can_say(Meaning::Missing, 1)
             };
             if !can_say_missing {
-                // What is not there need not be removed: all that such an API can say.
+                // What is not there need not be removed, and is left alone: such an API says nothing of it.
                 for planned in plan.iter_mut().filter(|planned| matches!(planned, Err(RowProblem::Missing))) {
                     *planned = Ok(Effect::Nothing);
                 }
             }
         }
-        let told =
-            |fate, row: &Taken| Told { ordinal: row.ordinal.clone(), matched: row.matched.clone(), fate };
+        let told = |fate, row: &Taken| Told {
+            ordinal: row.ordinal.clone(),
+            matched: row.matched.clone(),
+            id: row.asked.as_ref().ok().and_then(|asked| asked.id.clone()),
+            fate,
+        };
         let problem = plan.iter().find_map(|planned| planned.as_ref().err());
         if let Some(problem) = problem {
             let together = match self.refused_rows {
@@ -396,6 +445,13 @@ fn whole_path(request: &Request<'_>) -> String {
     }
 }
 
+const fn kind_of(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Json => "application/json",
+        Encoding::Form => "application/x-www-form-urlencoded",
+    }
+}
+
 const fn method(method: Method) -> &'static str {
     match method {
         Method::Post => "POST",
@@ -453,6 +509,17 @@ impl Dialect for Api {
             Ok(fitting) => fitting,
             Err(unfit) => return self.unfit(&unfit),
         };
+        if let Auth::Body(token) = &self.auth
+            && fitting.secret.as_ref() != Some(token)
+        {
+            return self.refuse(Refusal::Unauthorized, request);
+        }
+        match fitting.compiled.purpose {
+            super::Purpose::Write => {}
+            super::Purpose::Probe => return json_response(StatusCode::OK, &json!({})),
+            super::Purpose::Read => return self.read_records(&fitting, request),
+            super::Purpose::Link => return self.link_records(&fitting, request),
+        }
         let Some(header) = &fitting.compiled.operation.idempotency_key else {
             return self.carry_out(&fitting, request, journal);
         };

@@ -34,6 +34,13 @@ pub(super) struct Row<'a> {
     pub(super) match_value: Option<(String, Option<String>)>,
     pub(super) id: Option<String>,
     pub(super) ordinal: Option<String>,
+    /// The credential.
+    pub(super) secret: Option<String>,
+    /// Of a read: the fields that are asked for.
+    pub(super) names: Option<Vec<String>>,
+    /// Of a link: the object and the id of the record that is linked to.
+    pub(super) other: Option<String>,
+    pub(super) other_id: Option<String>,
     pub(super) matched: Option<Members<'a>>,
     pub(super) fields: Option<Members<'a>>,
     pub(super) record: Option<Members<'a>>,
@@ -84,6 +91,17 @@ impl Pattern {
         })
     }
 
+    /// How much of it is the same in every body: of two that a body fits, the one with more is meant.
+    pub(super) fn fixed(&self) -> usize {
+        match self {
+            Self::Same(_) | Self::Text(_) => 1,
+            Self::Slot(_) => 0,
+            Self::List(items) => items.iter().map(Self::fixed).sum(),
+            Self::Each(element) => element.fixed(),
+            Self::Object { members, spread: _ } => members.values().map(|member| member.fixed() + 1).sum(),
+        }
+    }
+
     /// Whether a slot stands anywhere in it.
     pub(super) fn has(&self, slot: RowSlot) -> bool {
         match self {
@@ -97,6 +115,26 @@ impl Pattern {
         }
     }
 
+    /// The JSON that a form's fields make: each as its member of the template has it. Nothing if it is no form, or names a field twice.
+    pub(super) fn of_form(&self, body: &[u8]) -> Option<String> {
+        let Self::Object { members, spread: None } = self else { return None };
+        let mut json = serde_json::Map::new();
+        for field in std::str::from_utf8(body).ok()?.split('&') {
+            let (name, value) = field.split_once('=')?;
+            let (name, value) = (decoded(name)?, decoded(value)?);
+            let is_text = match members.get(&name) {
+                Some(Self::Text(_) | Self::Slot(RowSlot::MatchField | RowSlot::Secret)) => true,
+                Some(Self::Same(_) | Self::Slot(_) | Self::List(_) | Self::Each(_) | Self::Object { .. })
+                | None => false,
+            };
+            let value = if is_text { Value::String(value) } else { serde_json::from_str(&value).ok()? };
+            if json.insert(name, value).is_some() {
+                return None;
+            }
+        }
+        Some(Value::Object(json).to_string())
+    }
+
     /// The rows of a body; what stands outside of the rows is said of each. `shared` is what the path has told.
     ///
     /// # Errors
@@ -107,9 +145,13 @@ impl Pattern {
         let Reading { shared, rows } = reading;
         let Some(rows) = rows else { return Ok(vec![shared]) };
         let with_shared = |mut row: Row<'a>| {
-            for (own, shared) in
-                [(&mut row.object, &shared.object), (&mut row.match_field, &shared.match_field)]
-            {
+            row.names = row.names.or_else(|| shared.names.clone());
+            row.secret = row.secret.or_else(|| shared.secret.clone());
+            for (own, shared) in [
+                (&mut row.object, &shared.object),
+                (&mut row.match_field, &shared.match_field),
+                (&mut row.other, &shared.other),
+            ] {
                 match (&own, shared) {
                     (Some(one), Some(other)) if *one != *other => {
                         return Err(Misfit {
@@ -208,6 +250,8 @@ impl<'a> Row<'a> {
                 Capture::Object => &mut self.object,
                 Capture::MatchField => &mut self.match_field,
                 Capture::Id => &mut self.id,
+                Capture::Other => &mut self.other,
+                Capture::OtherId => &mut self.other_id,
                 Capture::MatchValue => {
                     let known = self.match_value.get_or_insert_with(|| (text.clone(), None));
                     if known.0 != text {
@@ -237,6 +281,14 @@ impl<'a> Row<'a> {
             RowSlot::MatchField => set(&mut self.match_field, text()?, at),
             RowSlot::Id => set(&mut self.id, text()?, at),
             RowSlot::Ordinal => set(&mut self.ordinal, text()?, at),
+            RowSlot::OtherId => set(&mut self.other_id, text()?, at),
+            RowSlot::Secret => set(&mut self.secret, text()?, at),
+            RowSlot::Names => {
+                let names = serde_json::from_str(raw.get())
+                    .map_err(|_| Misfit { at: at.to_owned(), why: "this must be a list of names" })?;
+                self.names = Some(names);
+                Ok(())
+            }
             RowSlot::MatchValue => {
                 let json = raw.get().to_owned();
                 let Some(value) = super::members::plain(&json) else {
@@ -263,7 +315,14 @@ impl<'a> Row<'a> {
             RowSlot::Record => &mut self.record,
             RowSlot::Fields => &mut self.fields,
             RowSlot::Match => &mut self.matched,
-            RowSlot::MatchField | RowSlot::MatchValue | RowSlot::Id | RowSlot::Key | RowSlot::Ordinal => {
+            RowSlot::MatchField
+            | RowSlot::MatchValue
+            | RowSlot::Id
+            | RowSlot::Key
+            | RowSlot::Ordinal
+            | RowSlot::Names
+            | RowSlot::Secret
+            | RowSlot::OtherId => {
                 return Err(Misfit { at: at.to_owned(), why: "this has no members" });
             }
         };
@@ -282,4 +341,9 @@ fn set(place: &mut Option<String>, text: String, at: &str) -> Result<(), Misfit>
 
 fn twice(at: &str) -> Misfit {
     Misfit { at: at.to_owned(), why: "this says otherwise than another part of the request" }
+}
+
+/// A name or value of a form (URL Standard, section 5.1).
+fn decoded(text: &str) -> Option<String> {
+    super::text::percent_decode(&text.replace('+', " "))
 }

@@ -24,6 +24,7 @@ use crate::{
 
 mod answer;
 mod api;
+mod asked;
 mod body;
 mod meaning;
 mod members;
@@ -72,10 +73,25 @@ pub struct ConnectorTwinBuilder {
     setting: Setting,
 }
 
+/// What a request of the file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Purpose {
+    /// It writes records.
+    Write,
+    /// It reads them.
+    Read,
+    /// It links them to others.
+    Link,
+    /// It shows whether it may.
+    Probe,
+}
+
 /// One operation of the file, ready to read requests.
 struct Compiled {
     /// The object it is listed under; `*` for all others.
     object: String,
+    purpose: Purpose,
+    /// Of a read `update`, of a link `create`: what its answers mean.
     kind: OperationKind,
     operation: HttpOperation,
     path: TextPattern,
@@ -176,13 +192,32 @@ impl ConnectorTwinBuilder {
         let mut compiled = Vec::new();
         for (object, operations) in &self.connector.objects {
             for (kind, operation) in operations {
-                match compile(object, *kind, operation, &self.settings) {
+                match compile(object, Purpose::Write, *kind, operation, &self.settings) {
                     Ok(operation) => compiled.push(operation),
                     Err(message) => problems.push(Problem::at(at(object, *kind), message)),
                 }
             }
         }
-        problems.extend(compiled.iter().filter(|it| self.lacks_key(it)).map(|it| {
+        if let Some(probe) = &self.connector.probe {
+            match compile("*", Purpose::Probe, OperationKind::Update, probe, &self.settings) {
+                Ok(operation) => compiled.push(operation),
+                Err(message) => problems.push(Problem::at("/probe", message)),
+            }
+        }
+        let (reads, links) = (&self.connector.reads, &self.connector.links);
+        for (map, place, purpose, kind) in [
+            (reads, "reads", Purpose::Read, OperationKind::Update),
+            (links, "links", Purpose::Link, OperationKind::Create),
+        ] {
+            for (object, operation) in map {
+                match compile(object, purpose, kind, operation, &self.settings) {
+                    Ok(operation) => compiled.push(operation),
+                    Err(message) => problems.push(Problem::at(format!("/{place}/{object}"), message)),
+                }
+            }
+        }
+        let writes = compiled.iter().filter(|it| it.purpose == Purpose::Write);
+        problems.extend(writes.filter(|it| self.lacks_key(it)).map(|it| {
             let message = "its requests do not tell the match field from other fields: name it (key)";
             Problem::at(at(&it.object, it.kind), message)
         }));
@@ -222,6 +257,7 @@ fn at(object: &str, kind: OperationKind) -> String {
 
 fn compile(
     object: &str,
+    purpose: Purpose,
     kind: OperationKind,
     operation: &HttpOperation,
     settings: &BTreeMap<String, String>,
@@ -229,7 +265,15 @@ fn compile(
     let path = TextPattern::path(&operation.path, settings)?;
     let body = operation.body.as_ref().map(|body| Pattern::compile(body, settings)).transpose()?;
     let row_in_path = path.tells(Capture::MatchValue) || path.tells(Capture::Id);
-    Ok(Compiled { object: object.to_owned(), kind, operation: operation.clone(), path, body, row_in_path })
+    Ok(Compiled {
+        object: object.to_owned(),
+        purpose,
+        kind,
+        operation: operation.clone(),
+        path,
+        body,
+        row_in_path,
+    })
 }
 
 /// The credential of the first way to sign in that a connector accepts.
@@ -245,6 +289,7 @@ fn first_way(connector: &HttpConnector, token: &str) -> Auth {
             Auth::Basic { user: user.to_owned(), password: password.to_owned() }
         }
         Some(AuthKind::Header) => Auth::Header { name: "Api-Key".to_owned(), value: token.to_owned() },
+        Some(AuthKind::Body) => Auth::Body(token.to_owned()),
     }
 }
 
@@ -328,6 +373,11 @@ impl ConnectorTwin {
     /// The appended records of an object, in that order.
     pub fn appended(&self, object: &str) -> Vec<ConnectorRecord> {
         self.of(object, |object| object.appended.clone()).unwrap_or_default()
+    }
+
+    /// What a record is linked to, by its id: the other record's object (if requests tell it) and id.
+    pub fn links(&self, object: &str, id: &str) -> Vec<(String, String)> {
+        self.0.lock().dialect.links_of(object, id)
     }
 
     fn of<R>(&self, object: &str, ask: impl FnOnce(&records::Object) -> R) -> Option<R> {

@@ -32,7 +32,21 @@ pub(super) fn take(
     style: ValueStyle,
 ) -> Result<Taken, Misfit> {
     let misfit = |why| Err(Misfit { at: String::new(), why });
-    let Row { object: _, match_field, match_value, id, ordinal, matched, fields, record, empty_match } = row;
+    let Row {
+        object: _,
+        match_field,
+        match_value,
+        id,
+        ordinal,
+        secret: _,
+        names: _,
+        other: _,
+        other_id: _,
+        matched,
+        fields,
+        record,
+        empty_match,
+    } = row;
     let names: Option<Vec<String>> = keys
         .map(<[String]>::to_vec)
         .or_else(|| match_field.clone().map(|field| vec![field]))

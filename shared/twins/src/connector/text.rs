@@ -11,6 +11,8 @@ pub(super) enum Capture {
     MatchField,
     MatchValue,
     Id,
+    Other,
+    OtherId,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +69,14 @@ impl TextPattern {
                     }
                     TextSlot::Id => {
                         parts.push(Part::Capture(Capture::Id));
+                        continue;
+                    }
+                    TextSlot::Other => {
+                        parts.push(Part::Capture(Capture::Other));
+                        continue;
+                    }
+                    TextSlot::OtherId => {
+                        parts.push(Part::Capture(Capture::OtherId));
                         continue;
                     }
                     TextSlot::Ids => {
@@ -145,7 +155,7 @@ fn percent_encode(text: &str) -> String {
 }
 
 /// The text behind percent-encoding; nothing if it is not right.
-fn percent_decode(text: &str) -> Option<String> {
+pub(super) fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

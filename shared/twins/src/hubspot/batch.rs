@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// HubSpot's limit on the inputs of a batch.
-const MAX_INPUTS: usize = 100;
+pub(super) const MAX_INPUTS: usize = 100;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Call {

@@ -4,7 +4,7 @@
 //! usage guidelines and limits", "2026-09 migration guide".
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     time::Duration,
 };
@@ -16,13 +16,16 @@ use serde_json::Value;
 
 use crate::{
     clock::Moment,
-    desk::{Dialect, Limits, Refusal, Reply, Request, Setting, SharedDesk, Twin, claims_json, html},
+    desk::{
+        Dialect, Limits, Refusal, Reply, Request, Setting, SharedDesk, Twin, claims_json, html, json_response,
+    },
     faults::Script,
     journal::Journal,
     server::RunningTwin,
     window::RateLimit,
 };
 
+mod associations;
 mod batch;
 mod objects;
 mod problem;
@@ -31,6 +34,7 @@ mod properties;
 pub use objects::HubSpotRecord;
 pub use properties::{Kind, Property, Schema};
 
+use associations::Association;
 use batch::Call;
 use objects::Object;
 use problem::{over_limit, refused};
@@ -87,7 +91,7 @@ impl HubSpotTwinBuilder {
         self
     }
 
-    /// Adds or replaces an object type. `contacts` and `companies` are there with their standard properties.
+    /// Adds or replaces an object type. `contacts`, `companies`, `deals` and `tickets` are there with their standard properties.
     pub fn object(mut self, name: &str, schema: Schema) -> Self {
         self.objects.insert(name.to_owned(), schema);
         self
@@ -129,6 +133,7 @@ impl HubSpotTwinBuilder {
             },
             // Away from 1, so that an id is not taken for a position or a key.
             next_id: 51_001,
+            associations: BTreeSet::new(),
         };
         HubSpotTwin(SharedDesk::new(hubspot, self.setting))
     }
@@ -151,6 +156,8 @@ impl HubSpotTwin {
             objects: BTreeMap::from([
                 ("contacts".to_owned(), Schema::contacts()),
                 ("companies".to_owned(), Schema::companies()),
+                ("deals".to_owned(), Schema::deals()),
+                ("tickets".to_owned(), Schema::tickets()),
             ]),
             invalid_rows: InvalidRows::Reported,
             order: ResultOrder::Shuffled { seed: 0 },
@@ -198,6 +205,13 @@ impl HubSpotTwin {
         self.of(object, |object| object.find(property, value).and_then(|id| object.get(id)).cloned())?
     }
 
+    /// The ids of another object's records that a record is associated with.
+    pub fn associated(&self, object: &str, id: &str, other: &str) -> Vec<String> {
+        let desk = self.0.lock();
+        let from = (object, id.parse().unwrap_or_default());
+        associations::of(&desk.dialect.associations, from, other).map(|id| id.to_string()).collect()
+    }
+
     /// The records of an object that were archived, in that order.
     pub fn archived(&self, object: &str) -> Vec<HubSpotRecord> {
         self.of(object, |object| object.archived().to_vec()).unwrap_or_default()
@@ -235,29 +249,48 @@ pub(crate) struct HubSpot {
     invalid_rows: InvalidRows,
     shuffle: Option<StdRng>,
     next_id: u64,
+    associations: BTreeSet<Association>,
+}
+
+/// What a path means.
+enum Route {
+    /// A batch call on an object's records.
+    Batch(String, Call),
+    /// A batch of associations between two objects' records, with types of their own or with the default one.
+    Associate { from: String, to: String, typed: bool },
+    /// An object's properties.
+    Properties(String),
+    /// An object's first records.
+    List(String),
 }
 
 impl HubSpot {
-    /// The object and the call that a path means: `/crm/objects/{date}/{object}/batch/{call}` or
-    /// `/crm/v3/objects/{object}/batch/{call}`.
-    fn route(&self, path: &str) -> Option<(String, Call)> {
+    /// What a path means: `/crm/objects/{date}/{object}/batch/{call}` or `/crm/v3/objects/{object}/batch/{call}`,
+    /// `/crm/associations/{date}/{from}/{to}/batch/…` or `/crm/v4/associations/…`, `/crm/properties/{date}/{object}`.
+    fn route(&self, method: &Method, path: &str) -> Option<Route> {
         let rest = path.strip_prefix("/crm/")?;
-        let (object, call) = match rest.split('/').collect::<Vec<_>>().as_slice() {
-            ["objects", version, object, "batch", call]
-                if self.versions.iter().any(|known| known == version) =>
-            {
-                (*object, *call)
+        let parts: Vec<&str> = rest.split('/').collect();
+        let known = |version: &str| self.versions.iter().any(|known| known == version);
+        let parts = match parts.as_slice() {
+            [what, version, rest @ ..] if known(version) => Some((*what, rest)),
+            ["v3", what @ ("objects" | "properties"), rest @ ..]
+            | ["v4", what @ "associations", rest @ ..] => Some((*what, rest)),
+            _ => None,
+        };
+        let (what, rest) = parts?;
+        let post = method == Method::POST;
+        Some(match (what, rest) {
+            ("objects", [object, "batch", call]) => Route::Batch(named(object), Call::named(call)?),
+            ("objects", [object]) if !post => Route::List(named(object)),
+            ("properties", [object]) if !post => Route::Properties(named(object)),
+            ("associations", [from, to, "batch", "associate", "default"]) => {
+                Route::Associate { from: named(from), to: named(to), typed: false }
             }
-            ["v3", "objects", object, "batch", call] => (*object, *call),
+            ("associations", [from, to, "batch", "create"]) => {
+                Route::Associate { from: named(from), to: named(to), typed: true }
+            }
             _ => return None,
-        };
-        // HubSpot also takes the type's id and its singular.
-        let object = match object {
-            "0-1" | "contact" => "contacts",
-            "0-2" | "company" => "companies",
-            other => other,
-        };
-        Some((object.to_owned(), Call::named(call)?))
+        })
     }
 
     fn order(&mut self, results: &mut [Value]) {
@@ -265,6 +298,18 @@ impl HubSpot {
             results.shuffle(random);
         }
     }
+}
+
+/// An object's name. HubSpot also takes the type's id and its singular.
+fn named(object: &str) -> String {
+    match object {
+        "0-1" | "contact" => "contacts",
+        "0-2" | "company" => "companies",
+        "0-3" | "deal" => "deals",
+        "0-5" | "ticket" => "tickets",
+        other => other,
+    }
+    .to_owned()
 }
 
 impl Dialect for HubSpot {
@@ -304,9 +349,21 @@ impl Dialect for HubSpot {
     }
 
     fn respond(&mut self, request: &Request<'_>, journal: &mut Journal) -> Response<Bytes> {
-        let Some((object, call)) = self.route(request.path) else {
+        let Some(route) = self.route(request.method, request.path) else {
             return refused(StatusCode::NOT_FOUND, "NOT_FOUND", "resource not found", request.number);
         };
+        match &route {
+            Route::Properties(object) | Route::List(object) if !self.objects.contains_key(object) => {
+                let message = format!("Unable to infer object type from: {object}");
+                return refused(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", &message, request.number);
+            }
+            Route::Properties(name) => {
+                let described = self.objects.get(name).map(|object| object.schema.described());
+                return json_response(StatusCode::OK, &described.unwrap_or_default());
+            }
+            Route::List(_) => return json_response(StatusCode::OK, &serde_json::json!({"results": []})),
+            Route::Batch(..) | Route::Associate { .. } => {}
+        }
         if request.method != Method::POST {
             let status = StatusCode::METHOD_NOT_ALLOWED;
             return refused(status, "METHOD_NOT_ALLOWED", "HTTP 405 Method Not Allowed", request.number);
@@ -320,7 +377,13 @@ impl Dialect for HubSpot {
                 request.number,
             );
         }
-        batch::respond(self, &object, call, request, journal)
+        match route {
+            Route::Batch(object, call) => batch::respond(self, &object, call, request, journal),
+            Route::Associate { from, to, typed } => associations::respond(self, &from, &to, typed, request),
+            Route::Properties(_) | Route::List(_) => {
+                refused(StatusCode::NOT_FOUND, "NOT_FOUND", "resource not found", request.number)
+            }
+        }
     }
 
     fn decorate(&self, limits: &mut Limits, now: Moment, headers: &mut HeaderMap) {

@@ -29,6 +29,8 @@ pub enum Kind {
     Flag,
     /// One of these.
     Choice(Vec<String>),
+    /// Any of these, with semicolons between them.
+    Choices(Vec<String>),
 }
 
 /// One property of an object.
@@ -137,6 +139,23 @@ impl Schema {
             .showing("name domain")
     }
 
+    /// The common standard properties of deals; none that can be written is unique.
+    pub fn deals() -> Self {
+        Self::bare()
+            .with_all("dealname dealstage pipeline dealtype description", &Kind::Text)
+            .with("amount", Property::new(Kind::Number))
+            .with("closedate", Property::new(Kind::DateTime))
+            .showing("dealname amount closedate pipeline dealstage")
+    }
+
+    /// The common standard properties of tickets; none that can be written is unique.
+    pub fn tickets() -> Self {
+        Self::bare()
+            .with_all("subject content hs_pipeline hs_pipeline_stage", &Kind::Text)
+            .with("hs_ticket_priority", choice("LOW MEDIUM HIGH URGENT"))
+            .showing("subject content hs_pipeline hs_pipeline_stage")
+    }
+
     /// Adds or replaces a property.
     pub fn with(mut self, name: &str, property: Property) -> Self {
         self.properties.insert(name.to_owned(), property);
@@ -211,14 +230,50 @@ impl Schema {
             Kind::Choice(options) if !options.iter().any(|option| option == value) => {
                 said("INVALID_OPTION", &format!("{value} was not one of the allowed options"))
             }
+            Kind::Choices(options)
+                if !value
+                    .split(';')
+                    .filter(|chosen| !chosen.is_empty())
+                    .all(|chosen| options.iter().any(|option| option == chosen)) =>
+            {
+                said("INVALID_OPTION", &format!("{value} was not one of the allowed options"))
+            }
             Kind::Text
             | Kind::Email
             | Kind::Number
             | Kind::Date
             | Kind::DateTime
             | Kind::Flag
-            | Kind::Choice(_) => None,
+            | Kind::Choice(_)
+            | Kind::Choices(_) => None,
         }
+    }
+
+    /// The properties as `/crm/properties` tells of them.
+    pub(super) fn described(&self) -> Value {
+        let described = self.properties.iter().map(|(name, property)| {
+            let (kind, field) = match &property.kind {
+                Kind::Text | Kind::Email => ("string", "text"),
+                Kind::Number => ("number", "number"),
+                Kind::Date => ("date", "date"),
+                Kind::DateTime => ("datetime", "date"),
+                Kind::Flag => ("bool", "booleancheckbox"),
+                Kind::Choice(_) => ("enumeration", "select"),
+                Kind::Choices(_) => ("enumeration", "checkbox"),
+            };
+            let options = match &property.kind {
+                Kind::Choice(options) | Kind::Choices(options) => options.as_slice(),
+                Kind::Text | Kind::Email | Kind::Number | Kind::Date | Kind::DateTime | Kind::Flag => &[],
+            };
+            let options: Vec<Value> =
+                options.iter().map(|option| json!({"label": option, "value": option})).collect();
+            json!({
+                "name": name, "label": name, "type": kind, "fieldType": field, "options": options,
+                "hasUniqueValue": property.unique,
+                "modificationMetadata": {"readOnlyValue": property.read_only, "archivable": true},
+            })
+        });
+        json!({"results": described.collect::<Vec<_>>()})
     }
 
     /// A value as HubSpot keeps and compares it.
@@ -300,7 +355,12 @@ mod tests {
                 vec!["noon", "2026-01-31 25:00"],
             ),
             (Kind::Flag, vec!["true", "false"], vec!["TRUE", "1", "yes"]),
-            (one_of, vec!["a", "b"], vec!["A", "c"]),
+            (one_of, vec!["a", "b"], vec!["A", "c", "a;b"]),
+            (
+                Kind::Choices(vec!["a".to_owned(), "b".to_owned()]),
+                vec!["a", "a;b", ";a;b"],
+                vec!["a,b", "a;c", "[\"a\"]"],
+            ),
             (Kind::Text, vec!["anything"], vec![]),
         ] {
             let schema = Schema::bare().with("p", Property::new(kind.clone()));

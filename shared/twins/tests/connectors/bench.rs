@@ -20,10 +20,24 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Value, json};
 
 pub(crate) fn hubspot() -> HttpConnector {
-    match built_in("hubspot").unwrap() {
+    shipped("hubspot")
+}
+
+/// A connector file that comes with Penstock.
+pub(crate) fn shipped(name: &str) -> HttpConnector {
+    match built_in(name).unwrap() {
         Connector::Http(connector) => *connector,
-        Connector::Postgres | Connector::Salesforce(_) => unreachable!("HubSpot is described by a file"),
+        Connector::Postgres | Connector::Salesforce(_) => {
+            unreachable!("{name} is not described by a file alone")
+        }
     }
+}
+
+/// The same with three rows a request, so that a few rows make several.
+pub(crate) fn in_threes(name: &str) -> HttpConnector {
+    let mut file = shipped(name);
+    file.limits.rows_per_request = Some(3);
+    file
 }
 
 /// Reads a connector file.
@@ -61,9 +75,12 @@ fn value(yaml: &Yaml<'_>) -> Value {
 #[derive(Debug)]
 struct TokioClock(tokio::time::Instant);
 
+/// When every test begins: the first moment of 2026.
+pub(crate) const START: jiff::Timestamp = jiff::Timestamp::constant(1_767_225_600, 0);
+
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
-        Timestamp(1_767_225_600_000).plus(self.0.elapsed())
+        Timestamp(START.as_millisecond()).plus(self.0.elapsed())
     }
 
     fn sleep(&self, duration: Duration) -> Boxed<'_, ()> {
@@ -165,6 +182,12 @@ pub(crate) struct Delivered {
     pub(crate) usage: ApiUsage,
 }
 
+/// A value for each setting that has no default.
+pub(crate) fn chosen(connector: &HttpConnector) -> Value {
+    let open = connector.settings.iter().filter(|(_, setting)| setting.default.is_none());
+    open.map(|(name, _)| (name.clone(), json!("7"))).collect::<serde_json::Map<_, _>>().into()
+}
+
 /// Delivers operations to a twin, as a push of a sync that matches by `field` does.
 pub(crate) async fn deliver(
     connector: &HttpConnector,
@@ -179,6 +202,7 @@ pub(crate) async fn deliver(
     let auth = match way.as_ref().and_then(Value::as_str) {
         Some("none") => json!("none"),
         Some("basic") => json!({"basic": secret}),
+        Some("body") => json!({"body": secret}),
         Some("header") => json!({"header": {"name": "Api-Key", "secret": "token"}}),
         _ => json!({"bearer": secret}),
     };
@@ -186,7 +210,9 @@ pub(crate) async fn deliver(
         "name": "customers",
         "sync": {"unload": "u", "connection": "x", "object": object, "match": {field: "id"}, "fields": {}},
         "unload": {"location": "/unloads", "primary_key": ["id"]},
-        "connection": {"connector": "x", "auth": auth, "limits": {"requests_in_flight": 3}},
+        "connection": {
+            "connector": "x", "auth": auth, "limits": {"requests_in_flight": 3}, "settings": chosen(connector),
+        },
         "connector": {"http": connector},
         "environment": null,
         "address": "http://twin",

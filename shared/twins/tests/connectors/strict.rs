@@ -5,7 +5,7 @@ use penstock_twins::http::{HeaderMap, HeaderValue, Method};
 use penstock_twins::{ConnectorTwin, RunningTwin, Twin};
 use serde_json::{Value, json};
 
-use crate::bench::{connector, hubspot, page};
+use crate::bench::{hubspot, page, shipped};
 use crate::outcomes::batch_api;
 
 struct Call<'a> {
@@ -107,14 +107,15 @@ fn values_that_the_file_wants_as_texts_must_be_texts() {
 
 #[test]
 fn headers_and_idempotency_keys_are_asked_for() {
-    let file = connector(include_str!("iterable.yaml"));
+    let mut file = page();
+    file.headers.insert("Api-Version".to_owned(), "8".to_owned());
     let twin = ConnectorTwin::builder(file).build().unwrap();
-    let body = json!({"users": [{"email": "a@x", "dataFields": {}}]});
-    let (status, answer) = send(&twin, &post("/api/users/bulkUpdate", &body));
+    let body = json!({"people": [{"external_id": "a", "attributes": {}}]});
+    let (status, answer) = send(&twin, &post("/v2/people/batch", &body));
     assert_eq!(status, 400, "{answer}");
     let headers =
         &[("authorization", "Bearer twin"), ("content-type", "application/json"), ("api-version", "8")];
-    assert_eq!(send(&twin, &Call { headers, ..post("/api/users/bulkUpdate", &body) }).0, 200);
+    assert_eq!(send(&twin, &Call { headers, ..post("/v2/people/batch", &body) }).0, 200);
 
     let file = batch_api();
     let twin = ConnectorTwin::builder(file).key("*", ["id"]).build().unwrap();
@@ -141,7 +142,7 @@ fn what_can_not_be_simulated_is_said_with_its_place() {
         let built = ConnectorTwin::builder(connector).build();
         built.err().unwrap_or_default().into_iter().map(|problem| problem.pointer).collect()
     };
-    assert_eq!(problems(connector(include_str!("mailchimp.yaml"))), ["/objects/*/upsert"]);
+    assert_eq!(problems(shipped("mailchimp")), ["/objects/*/upsert", "/objects/*/create"]);
     assert_eq!(problems(page()), Vec::<String>::new());
     let mut file = page();
     file.settings.get_mut("version").unwrap().default = None;
@@ -150,6 +151,29 @@ fn what_can_not_be_simulated_is_said_with_its_place() {
         ["/settings/version", "/objects/people/upsert", "/objects/people/delete"]
     );
     assert!(ConnectorTwin::builder(file).setting("version", "v9").build().is_ok());
+}
+
+#[test]
+fn a_form_is_read_and_its_credential_asked_for() {
+    let twin = ConnectorTwin::builder(shipped("amplitude")).token("key").build().unwrap();
+    let call = |body: &str| Call {
+        method: Method::POST,
+        path: "/identify",
+        headers: &[("content-type", "application/x-www-form-urlencoded")],
+        body: body.to_owned(),
+    };
+    let people = "%5B%7B%22user_id%22%3A%22a%26b%22%2C%22user_properties%22%3A%7B%22%24set%22%3A%7B%22n%22%3A1%7D%7D%7D%5D";
+    for (body, status) in [
+        (format!("api_key=key&identification={people}"), 200),
+        (format!("api_key=other&identification={people}"), 401),
+        (format!("identification={people}"), 400),
+        (format!("api_key=key&identification={people}&more=1"), 400),
+        ("api_key=key&identification=%5B%7B".to_owned(), 400),
+        (r#"{"api_key": "key"}"#.to_owned(), 400),
+    ] {
+        assert_eq!(send(&twin, &call(&body)).0, status, "{body}");
+    }
+    assert_eq!(twin.records("users")[0].to_value(), json!({"user_id": "a&b", "n": 1}));
 }
 
 #[tokio::test]

@@ -36,6 +36,7 @@ pub(super) fn auth(auth: &Auth) -> penstock_twins::Auth {
             let (user, password) = SECRET.split_once(':').unwrap_or_default();
             penstock_twins::Auth::Basic { user: user.to_owned(), password: password.to_owned() }
         }
+        Auth::Body(_) => penstock_twins::Auth::Body(SECRET.to_owned()),
         Auth::Header(header) => {
             penstock_twins::Auth::Header { name: header.name.clone(), value: SECRET.to_owned() }
         }

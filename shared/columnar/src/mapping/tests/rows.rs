@@ -138,7 +138,7 @@ fn every_type_in_both_styles() {
             json!("+292277026596-12-04T15:30:07.000000"),
             json!("+292277026596-12-04T15:30:07.000000"),
         ),
-        (ColumnType::List(Box::new(ColumnType::Int)), Arc::new(list), json!([1, null]), json!("[1,null]")),
+        (ColumnType::List(Box::new(ColumnType::Int)), Arc::new(list), json!([1, null]), json!("1")),
         (
             struct_kind,
             Arc::new(address),

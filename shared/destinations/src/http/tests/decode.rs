@@ -35,6 +35,7 @@ fn show(decoded: &Decoded) -> String {
 
 fn show_verdict(verdict: &Verdict) -> String {
     match verdict {
+        Verdict::Found(_) => "found".into(),
         Verdict::Done(outcome) => word(outcome),
         Verdict::Again(refusal) => format!("again {}", refusal.code),
         Verdict::Resend => "resend".into(),
@@ -57,13 +58,13 @@ fn check(compiled: &CompiledOperation, cases: &[(u32, u16, Value, &str)]) {
 
 fn hubspot_operation(kind: OperationKind) -> CompiledOperation {
     let definition = definition(&hubspot(), "https://api.hubapi.com", "contacts", "email", &json!({}));
-    compile(&definition, &hubspot()).unwrap().remove(&kind).unwrap()
+    compile(&definition, &hubspot()).unwrap().operations.remove(&kind).unwrap()
 }
 
 fn of_file(file: &str) -> CompiledOperation {
     let connector = connector(file);
     let definition = definition(&connector, "https://crm.example", "users", "email", &json!({}));
-    compile(&definition, &connector).unwrap().remove(&OperationKind::Upsert).unwrap()
+    compile(&definition, &connector).unwrap().operations.remove(&OperationKind::Upsert).unwrap()
 }
 
 #[test]

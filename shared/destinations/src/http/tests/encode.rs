@@ -10,12 +10,12 @@ use crate::testing::{operation, word};
 fn compiled(file: &str, kind: OperationKind) -> CompiledOperation {
     let connector = connector(file);
     let definition = definition(&connector, "https://crm.example/base/", "contacts", "email", &json!({}));
-    compile(&definition, &connector).unwrap().remove(&kind).unwrap()
+    compile(&definition, &connector).unwrap().operations.remove(&kind).unwrap()
 }
 
 fn hubspot_operation(kind: OperationKind) -> CompiledOperation {
     let definition = definition(&hubspot(), "https://api.hubapi.com", "contacts", "email", &json!({}));
-    compile(&definition, &hubspot()).unwrap().remove(&kind).unwrap()
+    compile(&definition, &hubspot()).unwrap().operations.remove(&kind).unwrap()
 }
 
 /// Method, URL and body, as text.

@@ -17,6 +17,7 @@ use crate::destination::{Destination, Rest, Work};
 use crate::testing::{Kept, Memory, Short, TokioClock, operation};
 use crate::{Parts, ReqwestTransport, built_in, open};
 
+mod asks;
 mod decode;
 mod encode;
 mod engine;

@@ -76,7 +76,6 @@ async fn a_field_that_is_not_empty_is_left_alone() {
         definition.sync.fields.insert("name".to_owned(), serde_json::from_value(field).unwrap());
         definition
     };
-    let open = || super::super::open(&definition, bench.parts(), bench.public_only.clone(), 1);
     for (kind, operations) in [
         (OperationKind::Upsert, [(1, Some("New")), (2, Some("New")), (3, Some("New")), (4, None)]),
         (OperationKind::Update, [(1, Some("Newer")), (2, None), (3, Some("Newer")), (4, Some("Newer"))]),
@@ -85,7 +84,7 @@ async fn a_field_that_is_not_empty_is_left_alone() {
             (0..).zip(operations).map(|(n, (id, name))| fill(n, kind, id, name)).collect();
         let memory = Memory::default();
         let work = bench.work(&operations, Duration::from_secs(60), &memory);
-        assert_eq!(open().unwrap().deliver(work).await.unwrap(), Rest::Nothing);
+        assert_eq!(bench.open_as(&definition).deliver(work).await.unwrap(), Rest::Nothing);
         assert_eq!(memory.usage().requests, 1, "rows without the field share the statement");
     }
     assert_eq!(

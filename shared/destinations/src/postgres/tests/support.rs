@@ -118,8 +118,11 @@ impl Bench {
     }
 
     pub(super) fn open(&self, matched: &[&str], fields: &[&str]) -> Arc<dyn Destination> {
-        super::super::open(&self.definition(matched, fields), self.parts(), self.public_only.clone(), 1)
-            .unwrap()
+        self.open_as(&self.definition(matched, fields))
+    }
+
+    pub(super) fn open_as(&self, definition: &ResolvedSync) -> Arc<dyn Destination> {
+        super::super::open(definition, self.parts(), self.public_only.clone(), 1).unwrap()
     }
 
     /// Delivers within a minute, or says why not.

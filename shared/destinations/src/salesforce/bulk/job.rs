@@ -249,7 +249,9 @@ impl Jobs<'_> {
                         left.push(Row { id: None, moved: false, ..row });
                     }
                     Verdict::Done(outcome) => lines.push(ReceiptLine { n: row.n, outcome }),
-                    Verdict::Again(_) | Verdict::Resend | Verdict::Lost(_) => left.push(row),
+                    Verdict::Found(_) | Verdict::Again(_) | Verdict::Resend | Verdict::Lost(_) => {
+                        left.push(row);
+                    }
                 }
             }
         }

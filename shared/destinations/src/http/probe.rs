@@ -1,0 +1,71 @@
+//! One harmless request that shows whether a credential is accepted.
+
+use penstock_model::connector::HttpConnector;
+use penstock_model::definition::{Problem, ResolvedSync};
+use penstock_model::operation::OperationKind;
+use penstock_model::{Failure, FailureName};
+
+use super::HttpDestination;
+use super::compile::{self, compile_operation};
+use super::decode::{Decoded, Verdict, decode};
+use super::encode::encode;
+use super::transport::Sent;
+use crate::probe::{Probed, Verdict as Shown};
+use crate::{Parts, invalid};
+
+/// Sends a connector's probe once, with the credential of a connection. `definition` may have a sync that is only there to name
+/// the object.
+///
+/// # Errors
+/// [`FailureName::SyncInvalid`] if the connection does not fit the connector, or the connector has no probe;
+/// [`FailureName::DestinationUnavailable`] if no answer came; what fetching the credential fails with.
+pub(crate) async fn probe(
+    definition: &ResolvedSync,
+    connector: &HttpConnector,
+    parts: Parts,
+) -> Result<Probed, Failure> {
+    let problems = |problems: &[Problem]| invalid(definition, problems);
+    let mut found = Vec::new();
+    let (mut texts, address) = compile::texts(definition, connector, &mut found);
+    if !found.is_empty() {
+        return Err(problems(&found));
+    }
+    let Some(probe) = &connector.probe else {
+        let message =
+            format!("the connector {} has no harmless request to test with (probe)", connector.name);
+        return Err(problems(&[Problem::at("/connector/probe", message)]));
+    };
+    let limits = &definition.connection.limits;
+    let operation = compile_operation(OperationKind::Update, probe, connector, limits, &address, &mut texts)
+        .map_err(|message| problems(&[Problem::at("/connector/probe", message)]))?;
+    let destination = HttpDestination::bare(definition, connector, parts);
+    let mut request = encode(&operation, &[]);
+    destination.sign(&mut request, &operation).await?;
+    let line = format!("{} {}", request.method, request.url);
+    let answer = destination.parts.transport.send(request).await.map_err(|error| {
+        let reached = match error.sent {
+            Sent::SurelyNot => "can't be reached",
+            Sent::Maybe => "gave no whole answer",
+        };
+        let message = format!("{} {reached} at {}", connector.name, definition.address);
+        Failure::because(FailureName::DestinationUnavailable, message, error)
+    })?;
+    let now = destination.parts.clock.now();
+    let row = super::way::nobody();
+    let decoded = decode(&operation, &[&row], answer.status, &answer.headers, &answer.body, now);
+    let refusal = operation.answer.refusal_of(answer.status, &answer.body);
+    let verdict = match decoded {
+        Decoded::Rows(verdicts) => match verdicts.into_iter().next() {
+            Some(Verdict::Done(penstock_model::outcome::Outcome::Accepted { .. })) => Shown::Accepted,
+            Some(
+                Verdict::Done(_) | Verdict::Found(_) | Verdict::Again(_) | Verdict::Resend | Verdict::Lost(_),
+            )
+            | None => Shown::Refused,
+        },
+        Decoded::Halve | Decoded::Refused => Shown::Refused,
+        Decoded::Unauthorized => Shown::Unauthorized,
+        Decoded::Throttled { .. } | Decoded::QuotaExhausted { .. } => Shown::Throttled,
+        Decoded::Unavailable { .. } => Shown::Unavailable,
+    };
+    Ok(Probed { request: line, status: Some(answer.status), verdict, said: refusal })
+}
