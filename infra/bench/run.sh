@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Measures Penstock against its peers, on this machine.
 #
-#   infra/bench/run.sh push [--rows N] [--rounds N] [--cases TEXT] [--contenders penstock,dlt,drt]
+#   infra/bench/run.sh push  [--rows N] [--rounds N] [--cases TEXT] [--contenders penstock,dlt,drt]
+#   infra/bench/run.sh diff  [--rows N] [--rounds N] [--compression zstd|snappy] [--contenders penstock,duckdb_kept_hashes,…]
+#   infra/bench/run.sh scale [--rows N,N,N]
 #
 # Builds the release binaries, and puts the peers (requirements.txt) under ~/.cache/penstock (or XDG_CACHE_HOME). Prints
 # a Markdown table, and what is under way to standard error. README.md says what is measured and how.
@@ -13,7 +15,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/penstock
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 
 usage() {
-  echo "usage: infra/bench/run.sh push [--rows N] [--rounds N] [--cases TEXT] [--contenders penstock,dlt,drt]" >&2
+  echo "usage: infra/bench/run.sh push|diff|scale [--rows N] [--rounds N] [--help]" >&2
   exit 2
 }
 
@@ -39,10 +41,27 @@ push() {
     --penstock "$CARGO_TARGET_DIR/release/penstock" --sink "$CARGO_TARGET_DIR/release/penstock-bench-sink"
 }
 
+# diff.py or scale.py. PENSTOCK_BENCH_PROFILE=dev builds without optimisation: quick, to try the benchmark itself.
+engine() {
+  local python script=$1 profile=${PENSTOCK_BENCH_PROFILE:-release} folder
+  shift
+  python=$(peers)
+  folder=$profile
+  [ "$profile" = dev ] && folder=debug
+  cargo build --profile "$profile" --locked --quiet --bin penstock-bench-engine >&2
+  "$python/bin/python" -B "$here/$script" "$@" --python "$python/bin/python" \
+    --engine "$CARGO_TARGET_DIR/$folder/penstock-bench-engine"
+}
+
 case ${1:-} in
   push)
     shift
     push "$@"
+    ;;
+  diff | scale)
+    script=$1.py
+    shift
+    engine "$script" "$@"
     ;;
   *) usage ;;
 esac

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use penstock_columnar::overlay::Overlay;
 use penstock_columnar::{changes, diff, snapshot};
 use penstock_lambda_kit::Invocation;
 use penstock_model::contract::{CONTRACT, DiffRequest, DiffResponse};
 use penstock_model::definition::{OnRemoved, OnRemovedWord};
 use penstock_model::failure::Failure;
 use penstock_model::guard::DiffCounts;
-use penstock_model::port::{Condition, Objects};
+use penstock_model::layout;
+use penstock_model::port::{Condition, ObjectError, Objects};
 use penstock_model::run_plan::{RunPlan, partition_of};
 use penstock_model::snapshot::OverlayEntry;
-use penstock_store::{json, lease, lines, plans};
+use penstock_store::{json, lease, lines, plans, storage_failure};
 
 /// What diff needs from outside.
 #[derive(Debug, Clone)]
@@ -88,18 +90,24 @@ fn removals(plan: &RunPlan) -> diff::Removals {
 }
 
 /// The overlay entries of this partition. The snapshot may have been cut into another number of partitions.
-async fn overlay(state: &dyn Objects, plan: &RunPlan, partition: u32) -> Result<Vec<OverlayEntry>, Failure> {
-    let Some(snapshot) = &plan.snapshot else { return Ok(Vec::new()) };
-    let mut entries = Vec::new();
+async fn overlay(state: &dyn Objects, plan: &RunPlan, partition: u32) -> Result<Overlay, Failure> {
+    let mut overlay = Overlay::default();
+    let Some(snapshot) = &plan.snapshot else { return Ok(overlay) };
     let of_snapshot = u32::try_from(snapshot.partitions.len()).unwrap_or(u32::MAX);
     for file in &snapshot.overlay {
         if !snapshot::overlaps(file.partition, of_snapshot, partition, plan.partitions) {
             continue;
         }
-        let found: Vec<OverlayEntry> = lines::require_lines(state, &file.key).await?;
-        entries.extend(
-            found.into_iter().filter(|entry| partition_of(entry.key.hash(), plan.partitions) == partition),
-        );
+        if layout::is_waiting(&file.key) {
+            let found = state.get(&file.key).await.map_err(storage_failure)?;
+            let missing = || storage_failure(ObjectError::Missing { key: file.key.clone() });
+            let (body, _) = found.ok_or_else(missing)?;
+            overlay.add_waiting(&file.key, body, partition, plan.partitions)?;
+        } else {
+            let found: Vec<OverlayEntry> = lines::require_lines(state, &file.key).await?;
+            let ours = |entry: &OverlayEntry| partition_of(entry.key.hash(), plan.partitions) == partition;
+            overlay.extend(found.into_iter().filter(ours));
+        }
     }
-    Ok(entries)
+    Ok(overlay)
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use penstock_columnar::changes;
 use penstock_lambda_kit::Invocation;
-use penstock_model::contract::{CONTRACT, GateRequest, GateResponse, GateVerdict, ObjectRef};
+use penstock_model::contract::{CONTRACT, GateRequest, GateResponse, GateVerdict, GuardName, ObjectRef};
 use penstock_model::definition::Mode;
 use penstock_model::failure::{Failure, FailureName};
 use penstock_model::guard::{self, DiffCounts, Nulls};
 use penstock_model::operation::{Chunk, ChunkRange};
 use penstock_model::port::{Condition, Objects};
-use penstock_model::run_plan::{GateDecision, RunPlan, SplitCounts};
+use penstock_model::run_plan::{DiffMode, GateDecision, RunPlan, SplitCounts};
 use penstock_model::snapshot::RowRange;
 use penstock_store::{json, lease, plans};
 
@@ -149,8 +149,22 @@ fn check_guards(plan: &RunPlan, counts: &DiffCounts, nulls: &BTreeMap<String, u6
     if tripped.is_empty() {
         return Ok(());
     }
-    let messages: Vec<_> = tripped.into_iter().map(|tripped| tripped.message).collect();
+    let names_changes = tripped.iter().any(|tripped| tripped.guard == GuardName::MaxChanged);
+    let mut messages: Vec<_> = tripped.into_iter().map(|tripped| tripped.message).collect();
+    messages.extend(cause(plan).filter(|_| names_changes).map(str::to_owned));
     Err(Failure::new(FailureName::GuardTripped, format!("sync {}: {}", plan.run.sync, messages.join("; "))))
+}
+
+/// Why so many rows would be sent that may not have changed at all.
+fn cause(plan: &RunPlan) -> Option<&'static str> {
+    if plan.options.full {
+        return Some("the run was started with --full, which sends every row");
+    }
+    let before = plan.snapshot.as_ref()?;
+    (before.mapping_hash != plan.mapping_hash && plan.diff == DiffMode::Full).then_some(
+        "the cause is the sync's fields, which have changed since its last run: on_mapping_change: resend sends every row \
+         again, and from_now_on only rows that change",
+    )
 }
 
 fn append_counts(plan: &RunPlan) -> DiffCounts {

@@ -11,6 +11,7 @@ pub use definitions::resolve;
 
 use std::sync::Arc;
 
+use penstock_columnar::split;
 use penstock_lambda_kit::Invocation;
 use penstock_model::contract::{CONTRACT, ObjectRef, PlanRequest, PlanResponse, PlanVerdict, RunRef};
 use penstock_model::definition::Mode;
@@ -40,8 +41,8 @@ pub struct Context {
 /// How large splits and partitions are, and how many are worked on at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// Rows of a split.
-    pub split_rows: u32,
+    /// A split.
+    pub split: split::Sizes,
     /// Rows of a key partition, about.
     pub partition_rows: u32,
     /// Reads at the same time.
@@ -53,7 +54,12 @@ pub struct Sizes {
 impl Default for Sizes {
     /// One million rows each: a read or a diff then stays well under 200 MB.
     fn default() -> Self {
-        Self { split_rows: 1_000_000, partition_rows: 1_000_000, read_concurrency: 64, diff_concurrency: 64 }
+        Self {
+            split: split::Sizes::default(),
+            partition_rows: 1_000_000,
+            read_concurrency: 64,
+            diff_concurrency: 64,
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use penstock_columnar::{split, unload};
 use penstock_model::contract::{PlanRequest, RunRef};
 use penstock_model::definition::{Mode, OnRemoved, OnRemovedWord, Problem, ResolvedSync, Scope};
 use penstock_model::operation::OperationKind;
-use penstock_model::run_plan::RunPlan;
-use penstock_model::unload::Column;
+use penstock_model::run_plan::{HashedColumn, RunPlan};
+use penstock_model::unload::{Column, ColumnType};
 use penstock_model::{Failure, FailureName};
 
 use crate::query::{self, Source};
@@ -84,14 +84,13 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
         ));
     }
 
-    let mut hashed_columns: Vec<String> = mapping.columns().to_vec();
-    hashed_columns.sort_unstable();
-    hashed_columns.dedup();
+    let known = (!is_empty).then_some(columns.as_slice());
+    let hashed_columns = hashed_columns(&definition, known, mapping.columns())?;
     // Without rows there is nothing whose hash could differ.
     let compared = manifest.as_ref().filter(|_| !is_empty);
     let compare_columns = snapshot::compare_columns(name, &hashed_columns, &columns, compared, &diff)?;
 
-    let splits = split::cut(&found.unload, context.sizes.split_rows);
+    let splits = split::cut(&found.unload, context.sizes.split);
     let append = match (definition.sync.mode, &options.replay) {
         (Mode::Append, Some(replay)) => append::replayed(context.state.as_ref(), run, replay).await?,
         (Mode::Append, None) => append::work(manifest.as_ref(), &found.unload, splits.clone(), options.full),
@@ -149,6 +148,37 @@ fn key_columns(definition: &ResolvedSync, columns: &[Column]) -> Result<Vec<Colu
         .collect()
 }
 
+/// The mapped columns, those of JSON text marked as such.
+fn hashed_columns(
+    definition: &ResolvedSync,
+    columns: Option<&[Column]>,
+    mapped: &[String],
+) -> Result<Vec<String>, Failure> {
+    let json = &definition.unload.json_columns;
+    for (name, columns) in json.iter().flat_map(|name| columns.map(|columns| (name, columns))) {
+        let found = columns.iter().find(|column| column.name.to_lowercase() == name.to_lowercase());
+        if !found.is_some_and(|column| matches!(column.kind, ColumnType::Text | ColumnType::Null)) {
+            let what = if found.is_some() { "is not text" } else { "the unload lacks" };
+            let unload = &definition.sync.unload;
+            return Err(Failure::new(
+                FailureName::MappingInvalid,
+                format!("unload {unload}: json_columns names column {name}, which {what}"),
+            ));
+        }
+    }
+    let is_json = |mapped: &String| json.iter().any(|name| name.to_lowercase() == *mapped);
+    let mut hashed: Vec<String> = mapped
+        .iter()
+        .map(|name| {
+            let hashed = if is_json(name) { HashedColumn::Json(name) } else { HashedColumn::Value(name) };
+            hashed.to_string()
+        })
+        .collect();
+    hashed.sort_unstable();
+    hashed.dedup();
+    Ok(hashed)
+}
+
 fn used_columns(
     columns: &[Column],
     hashed: &[String],
@@ -157,8 +187,9 @@ fn used_columns(
 ) -> Vec<Column> {
     let used = |column: &Column| {
         let name = column.name.to_lowercase();
-        hashed.contains(&name)
-            || compared.is_some_and(|compared| compared.contains(&name))
+        let is_among = |names: &[String]| names.iter().any(|other| HashedColumn::of(other).column() == name);
+        is_among(hashed)
+            || compared.is_some_and(is_among)
             || keys.iter().any(|key| key.name.eq_ignore_ascii_case(&column.name))
     };
     columns.iter().filter(|column| used(column)).cloned().collect()

@@ -2,7 +2,7 @@
 
 use penstock_model::contract::{GuardName, RunOptions};
 use penstock_model::definition::{Mode, OnMappingChange, ResolvedSync};
-use penstock_model::run_plan::DiffMode;
+use penstock_model::run_plan::{DiffMode, HashedColumn};
 use penstock_model::snapshot::SnapshotManifest;
 use penstock_model::unload::{Column, PinnedUnload};
 use penstock_model::{Failure, FailureName};
@@ -135,8 +135,8 @@ pub(crate) fn compare_columns(
     let lost: Vec<_> = snapshot
         .hashed_columns
         .iter()
-        .filter(|column| !available.iter().any(|have| have.name.to_lowercase() == **column))
-        .cloned()
+        .map(|column| HashedColumn::of(column).column())
+        .filter(|column| !available.iter().any(|have| have.name.to_lowercase() == *column))
         .collect();
     if lost.is_empty() {
         return Ok(Some(snapshot.hashed_columns.clone()));

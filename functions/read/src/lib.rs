@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_columnar::{fingerprint, read};
+use penstock_columnar::read;
 use penstock_lambda_kit::Invocation;
 use penstock_model::contract::{CONTRACT, ReadRequest, ReadResponse};
 use penstock_model::failure::{Failure, FailureName};
@@ -60,8 +60,7 @@ pub async fn handle(
             ),
         ));
     }
-    let body = fingerprint::write(split.fingerprints, plan.partitions);
-    json::put_once(state, &keys.fingerprints(request.split), body).await?;
+    json::put_once(state, &keys.fingerprints(request.split), split.fingerprints).await?;
     json::put_json(state, &counts_key, &counts, Condition::Always).await?;
     Ok(ReadResponse { contract: CONTRACT, rows: counts.rows })
 }

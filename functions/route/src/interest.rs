@@ -94,6 +94,7 @@ mod tests {
             query: None,
             primary_key: vec!["id".to_owned()],
             naive_timestamps: None,
+            json_columns: Vec::new(),
         };
         let cases = [
             ("s3://acme/customers/dt=*/", Complete::Any, "acme", "customers/dt=2026-01-31/manifest", true),

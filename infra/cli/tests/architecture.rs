@@ -137,11 +137,12 @@ fn a_function_never_imports_another() {
         workspace.iter().filter(|(_, member)| is_function(member)).map(|(name, _)| name.as_str()).collect();
     assert_eq!(functions.len(), 10, "there are ten functions, not {functions:?}");
     let mut wrong = Vec::new();
-    for (name, member) in workspace.iter().filter(|(name, _)| name.as_str() != "penstock-cli") {
+    let may = |member: &Member| member.folder == "infra/cli" || member.folder.starts_with("infra/bench/");
+    for (name, member) in workspace.iter().filter(|(_, member)| !may(member)) {
         for used in member.uses.iter().filter(|used| functions.contains(used.as_str())) {
             wrong.push(format!(
                 "{name} depends on the function {used}: functions meet in model's contracts and in the state machine, \
-                 and only the CLI's engine holds them all"
+                 and only the CLI's engine (and a benchmark) holds them all"
             ));
         }
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | header, 16 bytes | `PNFP`, version (u32), partitions (u32), rows (u32) |
 //! | index, 28 bytes a partition | offset (u64), length (u64) and rows (u32) of its block, version and partitions (u32) |
-//! | blocks | entries ordered by key hash, then row |
+//! | blocks | entries in the order of rows |
 //!
 //! An entry is a varint (length of the key × 4, + 2 if there is a compare hash, + 1 if the key holds a null), the
 //! key, the row hash (u64), the compare hash (u64) if any, and the row (varint). Numbers are little-endian.
@@ -25,6 +25,7 @@ use penstock_model::run_plan::partition_of;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::format::{Cursor, FormatError, damaged, narrow, push_varint, read_range, wide};
+use crate::key_order::{self, Ordered};
 
 const MAGIC: [u8; 4] = *b"PNFP";
 const VERSION: u32 = 1;
@@ -35,59 +36,104 @@ const HAS_COMPARE: u64 = 2;
 /// Splits read at the same time.
 const READS_AT_ONCE: usize = 16;
 
-/// The object of one split. All fingerprints must be of that split; `partitions` is a power of two.
-#[must_use]
-pub fn write(fingerprints: Vec<Fingerprint>, partitions: u32) -> Bytes {
-    let mut order: Vec<(u128, &Fingerprint)> =
-        fingerprints.iter().map(|fingerprint| (fingerprint.key.hash(), fingerprint)).collect();
-    order.sort_unstable_by_key(|(hash, fingerprint)| (*hash, fingerprint.place.row));
-
-    let header = usize::try_from(HEADER + INDEX_ENTRY * u64::from(partitions)).unwrap_or(0);
-    let mut out = Vec::with_capacity(header + fingerprints.len() * 20);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&partitions.to_le_bytes());
-    out.extend_from_slice(&narrow(fingerprints.len()).to_le_bytes());
-    out.resize(header, 0);
-
-    let mut index = Vec::with_capacity(header);
-    let mut rest = order.as_slice();
-    for partition in 0..partitions {
-        let count = rest.partition_point(|(hash, _)| partition_of(*hash, partitions) == partition);
-        let (ours, others) = rest.split_at(count);
-        let start = out.len();
-        for (_, fingerprint) in ours {
-            push_entry(&mut out, fingerprint);
-        }
-        index.extend_from_slice(&wide(start).to_le_bytes());
-        index.extend_from_slice(&wide(out.len() - start).to_le_bytes());
-        index.extend_from_slice(&narrow(count).to_le_bytes());
-        index.extend_from_slice(&VERSION.to_le_bytes());
-        index.extend_from_slice(&partitions.to_le_bytes());
-        rest = others;
-    }
-    let index_place = out.iter_mut().skip(usize::try_from(HEADER).unwrap_or(0));
-    index_place.zip(index).for_each(|(place, byte)| *place = byte);
-    Bytes::from(out)
+/// One row of a split, as it is read.
+#[derive(Clone, Copy)]
+pub struct SplitRow<'a> {
+    /// The key's canonical bytes.
+    pub key: &'a [u8],
+    /// Whether a column of the key is null.
+    pub has_null: bool,
+    /// Hash of the mapped columns.
+    pub row_hash: u64,
+    /// Hash of the columns of the last snapshot, where they differ.
+    pub compare_hash: Option<u64>,
+    /// The row's number in the split.
+    pub row: u32,
 }
 
-fn push_entry(out: &mut Vec<u8>, fingerprint: &Fingerprint) {
-    let key = fingerprint.key.as_bytes();
-    let null = if fingerprint.key.has_null() { HAS_NULL } else { 0 };
-    let compare = if fingerprint.compare_hash.is_some() { HAS_COMPARE } else { 0 };
-    push_varint(out, wide(key.len()) << 2 | compare | null);
-    out.extend_from_slice(key);
-    out.extend_from_slice(&fingerprint.row_hash.to_le_bytes());
-    if let Some(compare) = fingerprint.compare_hash {
+/// Shows the row's number only: a key is a row value.
+impl std::fmt::Debug for SplitRow<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SplitRow({})", self.row)
+    }
+}
+
+/// Writes the object of one split, row by row. Each row goes straight into the bytes of its partition: nothing is
+/// sorted here, since diff has to order the rows of all splits anyway.
+#[derive(Debug)]
+pub struct SplitWriter {
+    partitions: u32,
+    blocks: Vec<SplitBlock>,
+}
+
+/// The rows of one partition, as they will be stored.
+#[derive(Debug, Clone, Default)]
+struct SplitBlock {
+    bytes: Vec<u8>,
+    rows: u32,
+}
+
+impl SplitWriter {
+    /// For a run with so many key partitions, a power of two.
+    #[must_use]
+    pub fn new(partitions: u32) -> Self {
+        Self { partitions, blocks: vec![SplitBlock::default(); partitions as usize] }
+    }
+
+    /// Takes the next row.
+    pub fn push(&mut self, row: SplitRow<'_>) {
+        let partition = partition_of(xxh3_128(row.key), self.partitions);
+        // The first bits of a hash are always one of the partitions.
+        let Some(block) = self.blocks.get_mut(partition as usize) else { return };
+        block.rows += 1;
+        push_entry(&mut block.bytes, row);
+    }
+
+    /// The object.
+    #[must_use]
+    pub fn finish(self) -> Bytes {
+        let rows: u32 = self.blocks.iter().map(|block| block.rows).sum();
+        let index = HEADER + INDEX_ENTRY * u64::from(self.partitions);
+        let bytes: usize = self.blocks.iter().map(|block| block.bytes.len()).sum();
+        let mut out = Vec::with_capacity(bytes + usize::try_from(index).unwrap_or(0));
+        out.extend_from_slice(&MAGIC);
+        for number in [VERSION, self.partitions, rows] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        let mut start = index;
+        for block in &self.blocks {
+            out.extend_from_slice(&start.to_le_bytes());
+            out.extend_from_slice(&wide(block.bytes.len()).to_le_bytes());
+            for number in [block.rows, VERSION, self.partitions] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            start += wide(block.bytes.len());
+        }
+        // Each block is freed once it is copied.
+        for block in self.blocks {
+            out.extend_from_slice(&block.bytes);
+        }
+        Bytes::from(out)
+    }
+}
+
+fn push_entry(out: &mut Vec<u8>, row: SplitRow<'_>) {
+    let null = if row.has_null { HAS_NULL } else { 0 };
+    let compare = if row.compare_hash.is_some() { HAS_COMPARE } else { 0 };
+    push_varint(out, wide(row.key.len()) << 2 | compare | null);
+    out.extend_from_slice(row.key);
+    out.extend_from_slice(&row.row_hash.to_le_bytes());
+    if let Some(compare) = row.compare_hash {
         out.extend_from_slice(&compare.to_le_bytes());
     }
-    push_varint(out, u64::from(fingerprint.place.row));
+    push_varint(out, u64::from(row.row));
 }
 
 /// The fingerprints of one key partition from all splits, ordered by key. Keys lie in one allocation: a row takes
-/// 56 bytes and its key.
+/// 32 bytes and its key.
 #[derive(Default)]
 pub struct Fingerprints {
+    /// Each row's key; with row hash and compare hash behind it if it has one.
     keys: Vec<u8>,
     rows: Vec<Row>,
 }
@@ -99,23 +145,43 @@ impl std::fmt::Debug for Fingerprints {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Row {
-    /// The key hash, the highest byte first: as a number it would make every row 8 bytes larger.
-    hash: [u8; 16],
-    key_at: usize,
-    key_len: u32,
-    has_null: bool,
-    has_compare: bool,
+    /// The first half of the key hash.
+    prefix: u64,
     row_hash: u64,
-    compare_hash: u64,
-    place: Place,
+    /// Where the key begins: in the split's block, and once the rows are in order in the keys of all.
+    key_at: u32,
+    /// The entry's first number: length of the key and flags.
+    head: u32,
+    split: u32,
+    row: u32,
+}
+
+impl Row {
+    const fn key_len(&self) -> usize {
+        (self.head >> 2) as usize
+    }
+
+    fn has(&self, flag: u64) -> bool {
+        u64::from(self.head) & flag != 0
+    }
+
+    const fn place(&self) -> Place {
+        Place { split: self.split, row: self.row }
+    }
+}
+
+impl Ordered for Row {
+    fn prefix(&self) -> u64 {
+        self.prefix
+    }
 }
 
 /// One fingerprint, its key borrowed.
 #[derive(Clone, Copy)]
 pub(crate) struct FingerprintRef<'a> {
-    pub(crate) hash: u128,
+    pub(crate) prefix: u64,
     pub(crate) key: &'a [u8],
     pub(crate) has_null: bool,
     pub(crate) row_hash: u64,
@@ -127,21 +193,45 @@ impl Fingerprints {
     /// Fingerprints at hand, in any order.
     #[must_use]
     pub fn of(fingerprints: &[Fingerprint]) -> Self {
-        let mut all = Self { keys: Vec::new(), rows: Vec::with_capacity(fingerprints.len()) };
+        let mut blocks = Vec::with_capacity(fingerprints.len());
         for fingerprint in fingerprints {
-            let has_null = fingerprint.key.has_null();
-            let key = fingerprint.key.as_bytes();
-            all.push(
-                xxh3_128(key),
-                key,
-                has_null,
-                fingerprint.row_hash,
-                fingerprint.compare_hash,
-                fingerprint.place,
-            );
+            let mut bytes = Vec::new();
+            let row = SplitRow {
+                key: fingerprint.key.as_bytes(),
+                has_null: fingerprint.key.has_null(),
+                row_hash: fingerprint.row_hash,
+                compare_hash: fingerprint.compare_hash,
+                row: fingerprint.place.row,
+            };
+            push_entry(&mut bytes, row);
+            let (split, bytes) = (fingerprint.place.split, Bytes::from(bytes));
+            blocks.push(Block { key: String::new(), split, offset: 0, rows: 1, bytes });
         }
-        all.sort();
-        all
+        // What was just written can be read.
+        Self::of_blocks(blocks, 0, 1).unwrap_or_default()
+    }
+
+    fn of_blocks(blocks: Vec<Block>, partition: u32, partitions: u32) -> Result<Self, FormatError> {
+        let mut rows = Vec::with_capacity(blocks.iter().map(|block| block.rows as usize).sum());
+        for (number, block) in (0u32..).zip(&blocks) {
+            read_rows(&mut rows, block, number, partition, partitions)?;
+        }
+        let bytes: usize = blocks.iter().map(|block| block.bytes.len()).sum();
+        if u32::try_from(bytes).is_err() {
+            let key = blocks.first().map_or("", |block| block.key.as_str());
+            return Err(damaged(key, 0, "the blocks of its partition are too large together"));
+        }
+        let (rows, keys) = key_order::sorted_with_bytes(
+            rows,
+            partitions,
+            |row| stored(&blocks, row),
+            |row, at| {
+                row.split = blocks.get(row.split as usize).map_or(u32::MAX, |block| block.split);
+                row.key_at = narrow(at);
+            },
+            |keys, a, b| key_of(keys, a).cmp(key_of(keys, b)).then_with(|| a.place().cmp(&b.place())),
+        );
+        Ok(Self { keys, rows })
     }
 
     /// How many rows there are.
@@ -168,70 +258,60 @@ impl Fingerprints {
 
     pub(crate) fn refs(&self) -> impl Iterator<Item = FingerprintRef<'_>> {
         self.rows.iter().map(|row| FingerprintRef {
-            hash: u128::from_be_bytes(row.hash),
+            prefix: row.prefix,
             key: key_of(&self.keys, row),
-            has_null: row.has_null,
+            has_null: row.has(HAS_NULL),
             row_hash: row.row_hash,
-            compare_hash: row.has_compare.then_some(row.compare_hash),
-            place: row.place,
+            compare_hash: if row.has(HAS_COMPARE) { Some(compare_hash(&self.keys, row)) } else { None },
+            place: row.place(),
         })
-    }
-
-    fn push(
-        &mut self,
-        hash: u128,
-        key: &[u8],
-        has_null: bool,
-        row_hash: u64,
-        compare: Option<u64>,
-        place: Place,
-    ) {
-        self.rows.push(Row {
-            hash: hash.to_be_bytes(),
-            key_at: self.keys.len(),
-            key_len: narrow(key.len()),
-            has_null,
-            has_compare: compare.is_some(),
-            row_hash,
-            compare_hash: compare.unwrap_or_default(),
-            place,
-        });
-        self.keys.extend_from_slice(key);
-    }
-
-    fn sort(&mut self) {
-        let Self { keys, rows } = self;
-        // Stable, since it makes use of the splits being sorted already.
-        rows.sort_by(|a, b| {
-            let by_key = || key_of(keys, a).cmp(key_of(keys, b));
-            a.hash.cmp(&b.hash).then_with(by_key).then_with(|| a.place.cmp(&b.place))
-        });
-    }
-
-    fn push_block(&mut self, block: &Block, partition: u32, partitions: u32) -> Result<(), FormatError> {
-        let mut cursor = Cursor::new(&block.key, block.offset, &block.bytes);
-        for _ in 0..block.rows {
-            let head = cursor.varint()?;
-            let key = cursor.take(usize::try_from(head >> 2).unwrap_or(usize::MAX))?;
-            let row_hash = cursor.u64()?;
-            let compare = if head & HAS_COMPARE == 0 { None } else { Some(cursor.u64()?) };
-            let place = Place { split: block.split, row: cursor.varint_u32()? };
-            let hash = xxh3_128(key);
-            if partition_of(hash, partitions) != partition {
-                return Err(cursor.damaged("a key is not of this partition"));
-            }
-            self.push(hash, key, head & HAS_NULL != 0, row_hash, compare, place);
-        }
-        if cursor.is_at_end() {
-            Ok(())
-        } else {
-            Err(cursor.damaged("a block holds more than its index says"))
-        }
     }
 }
 
+/// The rows of a block. Until they are put in order, `split` is the number of the block, and keys lie in it.
+fn read_rows(
+    rows: &mut Vec<Row>,
+    block: &Block,
+    number: u32,
+    partition: u32,
+    partitions: u32,
+) -> Result<(), FormatError> {
+    let mut cursor = Cursor::new(&block.key, block.offset, &block.bytes);
+    for _ in 0..block.rows {
+        let head = cursor.varint()?;
+        let key_at = cursor.at();
+        let key = cursor.take(usize::try_from(head >> 2).unwrap_or(usize::MAX))?;
+        let row_hash = cursor.u64()?;
+        if head & HAS_COMPARE != 0 {
+            cursor.u64()?;
+        }
+        let row = cursor.varint_u32()?;
+        let hash = xxh3_128(key);
+        if partition_of(hash, partitions) != partition {
+            return Err(cursor.damaged("a key is not of this partition"));
+        }
+        let place = u32::try_from(key_at).ok().zip(u32::try_from(head).ok());
+        let (key_at, head) = place.ok_or_else(|| cursor.damaged("a block is too large"))?;
+        rows.push(Row { prefix: key_order::prefix(hash), row_hash, key_at, head, split: number, row });
+    }
+    if cursor.is_at_end() { Ok(()) } else { Err(cursor.damaged("a block holds more than its index says")) }
+}
+
+/// What is kept of an entry in its block: the key; with the row hash and the compare hash behind it if there is one.
+fn stored<'a>(blocks: &'a [Block], row: &Row) -> &'a [u8] {
+    let len = row.key_len() + if row.has(HAS_COMPARE) { 16 } else { 0 };
+    let from = row.key_at as usize;
+    blocks.get(row.split as usize).and_then(|block| block.bytes.get(from..from + len)).unwrap_or_default()
+}
+
 fn key_of<'a>(keys: &'a [u8], row: &Row) -> &'a [u8] {
-    keys.get(row.key_at..row.key_at + row.key_len as usize).unwrap_or_default()
+    keys.get(row.key_at as usize..row.key_at as usize + row.key_len()).unwrap_or_default()
+}
+
+/// It stands behind key and row hash.
+fn compare_hash(keys: &[u8], row: &Row) -> u64 {
+    let at = row.key_at as usize + row.key_len() + 8;
+    keys.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
 /// One partition's bytes in one split's object.
@@ -259,19 +339,7 @@ pub async fn read_partition(
         .buffered(READS_AT_ONCE)
         .try_collect()
         .await?;
-    let rows = blocks.iter().map(|block| block.rows as usize).sum();
-    let bytes: usize = blocks.iter().map(|block| block.bytes.len()).sum();
-    // An entry has at least 9 bytes beside its key.
-    let mut all = Fingerprints {
-        keys: Vec::with_capacity(bytes.saturating_sub(rows * 9)),
-        rows: Vec::with_capacity(rows),
-    };
-    for block in blocks {
-        all.push_block(&block, partition, partitions)?;
-    }
-    all.keys.shrink_to_fit();
-    all.sort();
-    Ok(all)
+    Fingerprints::of_blocks(blocks, partition, partitions)
 }
 
 async fn read_block(
@@ -308,6 +376,11 @@ mod tests {
     use super::*;
     use crate::testing::{MemoryObjects, block_on};
 
+    /// The object of some fingerprints of one split.
+    fn write(fingerprints: &[Fingerprint], partitions: u32) -> Bytes {
+        crate::testing::fingerprints_object(fingerprints, partitions)
+    }
+
     const KEYS: RunKeys<'_> = RunKeys { sync: "s", run: "r" };
 
     fn key() -> impl Strategy<Value = Key> {
@@ -336,7 +409,7 @@ mod tests {
     fn store(splits: &[Vec<Fingerprint>], partitions: u32) -> std::sync::Arc<MemoryObjects> {
         let objects = MemoryObjects::new();
         for (number, rows) in (0u32..).zip(splits) {
-            objects.insert(&KEYS.fingerprints(number), write(rows.clone(), partitions));
+            objects.insert(&KEYS.fingerprints(number), write(rows, partitions));
         }
         objects
     }
@@ -361,7 +434,7 @@ mod tests {
 
         #[test]
         fn damage_is_an_error_or_harmless_but_no_panic(rows in split(0), at in any::<prop::sample::Index>(), byte: u8) {
-            let mut body = write(rows, 2).to_vec();
+            let mut body = write(&rows, 2).to_vec();
             let at = at.index(body.len());
             body[at] = byte;
             let objects = MemoryObjects::new();
@@ -395,7 +468,7 @@ mod tests {
 
     #[test]
     fn an_object_that_is_cut_off_or_of_another_version_is_named() {
-        let body = write(numbered(100), 1);
+        let body = write(&numbered(100), 1);
         let objects = MemoryObjects::new();
         objects.insert(&KEYS.fingerprints(0), body.slice(..body.len() - 1));
         let error = block_on(read_partition(objects.as_ref(), &KEYS, 1, 0, 1)).unwrap_err();
@@ -410,7 +483,7 @@ mod tests {
         let error = block_on(read_partition(objects.as_ref(), &KEYS, 1, 0, 1)).unwrap_err();
         assert!(matches!(error, FormatError::Version { found: 2, known: 1, .. }), "{error}");
 
-        objects.insert(&KEYS.fingerprints(0), write(numbered(100), 2));
+        objects.insert(&KEYS.fingerprints(0), write(&numbered(100), 2));
         let error = block_on(read_partition(objects.as_ref(), &KEYS, 1, 0, 1)).unwrap_err();
         assert!(matches!(error, FormatError::Damaged { .. }), "{error}");
     }

@@ -105,6 +105,11 @@ impl<'a> Cursor<'a> {
         Self { key, base, bytes, at: 0 }
     }
 
+    /// How many bytes were read.
+    pub(crate) const fn at(&self) -> usize {
+        self.at
+    }
+
     pub(crate) const fn is_at_end(&self) -> bool {
         self.at >= self.bytes.len()
     }

@@ -2,21 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use penstock_model::change::{Fingerprint, Place};
+use arrow::array::RecordBatch;
+use bytes::Bytes;
 use penstock_model::port::Objects;
-use penstock_model::run_plan::RunPlan;
+use penstock_model::run_plan::{HashedColumn, RunPlan};
 use penstock_model::unload::Column;
-use penstock_model::{Failure, FailureName, Key};
+use penstock_model::{Failure, FailureName};
 
 use crate::canonical;
+use crate::fingerprint::{SplitRow, SplitWriter};
 use crate::reading::{SplitSource, read_split};
 use crate::unload::{NaiveTimestamps, UnloadError};
 
 /// A split's fingerprints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitRead {
-    /// One per row, in the order of rows. Rows with a null in their key have one too.
-    pub fingerprints: Vec<Fingerprint>,
+    /// The object that holds one per row. Rows with a null in their key have one too.
+    pub fingerprints: Bytes,
     /// Rows of the split.
     pub rows: u64,
     /// Nulls of each hashed column, by lower-case name.
@@ -63,52 +65,79 @@ pub async fn read_split_fingerprints(
     let naive = NaiveTimestamps::parse(plan.definition.unload.naive_timestamps.as_deref())?;
     let source =
         SplitSource { objects, unload: &plan.unload, split: taken, columns: &hashing.columns, naive };
-    let capacity = usize::try_from(taken.rows).unwrap_or_default();
-    let mut fingerprints = Vec::with_capacity(capacity);
+    let mut writer = SplitWriter::new(plan.partitions);
+    let mut count = 0;
     let mut null_counts: BTreeMap<String, u64> =
-        hashing.hashed.iter().map(|column| (column.name.to_lowercase(), 0)).collect();
+        hashing.hashed.all().map(|column| (column.name.to_lowercase(), 0)).collect();
     read_split(source, None, |batch, rows| {
         let keys = canonical::keys(batch, &plan.key_columns)?;
-        let row_hashes = canonical::row_hashes(batch, &hashing.hashed)?;
-        let compare = hashing.compared.as_ref();
-        let compare = compare.map(|columns| canonical::row_hashes(batch, columns)).transpose()?;
+        let row_hashes = hashing.hashed.hashes(batch)?;
+        let compare = hashing.compared.as_ref().map(|columns| columns.hashes(batch)).transpose()?;
         for (column, nulls) in canonical::null_counts(batch) {
             if let Some(count) = null_counts.get_mut(&column) {
                 *count += nulls;
             }
         }
-        let compare = compare.unwrap_or_default().into_iter().map(Some).chain(std::iter::repeat(None));
-        let cells = keys.into_iter().zip(row_hashes).zip(compare).zip(rows);
-        fingerprints.extend(cells.map(|(((key, row_hash), compare_hash), row)| {
-            fingerprint(key, row_hash, compare_hash, Place { split, row: *row })
-        }));
+        let mut compare = compare.unwrap_or_default().into_iter();
+        for ((((key, has_null), row_hash), compare_hash), row) in
+            keys.iter().zip(row_hashes).zip(std::iter::from_fn(|| Some(compare.next()))).zip(rows)
+        {
+            writer.push(SplitRow { key, has_null, row_hash, compare_hash, row: *row });
+            count += 1;
+        }
         Ok::<(), UnloadError>(())
     })
     .await?;
-    let rows = fingerprints.len() as u64;
-    Ok(SplitRead { fingerprints, rows, null_counts })
-}
-
-fn fingerprint(key: Key, row_hash: u64, compare_hash: Option<u64>, place: Place) -> Fingerprint {
-    Fingerprint { key, row_hash, compare_hash, place }
+    Ok(SplitRead { fingerprints: writer.finish(), rows: count, null_counts })
 }
 
 /// The columns that a plan has hashed, and all that must be read for it.
 struct Hashing {
     columns: Vec<Column>,
-    hashed: Vec<Column>,
-    compared: Option<Vec<Column>>,
+    hashed: Hashed,
+    compared: Option<Hashed>,
+}
+
+/// Columns by how they are hashed.
+#[derive(Default)]
+struct Hashed {
+    values: Vec<Column>,
+    /// Text that is compared by what it says as JSON.
+    json: Vec<Column>,
+}
+
+impl Hashed {
+    fn of(plan: &RunPlan, names: &[String]) -> Result<Self, ReadError> {
+        let mut hashed = Self::default();
+        for name in names {
+            match HashedColumn::of(name) {
+                HashedColumn::Value(name) => hashed.values.push(column(plan, name)?),
+                HashedColumn::Json(name) => hashed.json.push(column(plan, name)?),
+            }
+        }
+        Ok(hashed)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Column> {
+        self.values.iter().chain(&self.json)
+    }
+
+    fn hashes(&self, batch: &RecordBatch) -> Result<Vec<u64>, UnloadError> {
+        let mut hashes = canonical::row_hashes(batch, &self.values)?;
+        for column in &self.json {
+            canonical::add_json_column(&mut hashes, batch, column)?;
+        }
+        Ok(hashes)
+    }
 }
 
 impl Hashing {
     fn new(plan: &RunPlan) -> Result<Self, ReadError> {
-        let pinned = |names: &[String]| -> Result<Vec<Column>, ReadError> {
-            names.iter().map(|name| column(plan, name)).collect()
-        };
-        let hashed = pinned(&plan.hashed_columns)?;
-        let compared = plan.compare_columns.as_deref().map(pinned).transpose()?;
+        let hashed = Hashed::of(plan, &plan.hashed_columns)?;
+        let compared = plan.compare_columns.as_deref().map(|names| Hashed::of(plan, names)).transpose()?;
         let mut columns: BTreeMap<String, Column> = BTreeMap::new();
-        for column in plan.key_columns.iter().chain(&hashed).chain(compared.iter().flatten()) {
+        let compared_columns = compared.iter().flat_map(Hashed::all);
+        for column in plan.key_columns.iter().chain(hashed.all()).chain(compared_columns) {
             columns.entry(column.name.to_lowercase()).or_insert_with(|| column.clone());
         }
         Ok(Self { columns: columns.into_values().collect(), hashed, compared })

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use penstock_model::Timestamp;
+use penstock_model::change::Fingerprint;
 use penstock_model::port::{Boxed, Condition, ETag, ObjectError, ObjectMeta, Objects, OpenObjects, Put};
+
+use crate::fingerprint::{SplitRow, SplitWriter};
 
 /// One stored object.
 #[derive(Debug, Clone)]
@@ -159,6 +162,21 @@ impl OpenObjects for MemoryOpener {
         let objects: Arc<dyn Objects> = self.0.clone();
         Ok(objects)
     }
+}
+
+/// The object of one split's fingerprints.
+pub(crate) fn fingerprints_object(fingerprints: &[Fingerprint], partitions: u32) -> Bytes {
+    let mut writer = SplitWriter::new(partitions);
+    for fingerprint in fingerprints {
+        writer.push(SplitRow {
+            key: fingerprint.key.as_bytes(),
+            has_null: fingerprint.key.has_null(),
+            row_hash: fingerprint.row_hash,
+            compare_hash: fingerprint.compare_hash,
+            row: fingerprint.place.row,
+        });
+    }
+    writer.finish()
 }
 
 /// Runs a future to its end on this thread.

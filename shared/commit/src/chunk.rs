@@ -34,6 +34,13 @@ impl ChunkResult {
             .all(|outcome| matches!(outcome, Some(Outcome::Accepted { .. } | Outcome::Skipped { .. })))
     }
 
+    /// Whether no push began, and nothing is known of any of its changes: all of them wait.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        let is_append = matches!(self.chunk.range, ChunkRange::Append { .. });
+        !is_append && self.reached == ChunkReached::Never && self.outcomes.iter().all(Option::is_none)
+    }
+
     /// Whether the operation of this ordinal may be sent twice.
     #[must_use]
     pub fn repeat(&self, plan: &RunPlan, n: usize) -> Repeat {

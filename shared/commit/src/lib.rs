@@ -7,6 +7,7 @@ mod append;
 mod chunk;
 mod dead_letters;
 mod identities;
+mod overlay;
 mod runs;
 mod snapshot;
 

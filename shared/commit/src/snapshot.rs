@@ -3,25 +3,26 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use penstock_columnar::changes::Untouched;
 use penstock_model::contract::RunRef;
 use penstock_model::dead_letter::DeadLetter;
 use penstock_model::definition::Mode;
 use penstock_model::port::{Clock, Condition, ETag, Objects, Random};
 use penstock_model::report::{Counts, RejectionCount, Rejections};
-use penstock_model::run_plan::{DiffMode, GateDecision, RunPlan, partition_of};
+use penstock_model::run_plan::{DiffMode, GateDecision, RunPlan};
 use penstock_model::settle::settle;
 use penstock_model::snapshot::{
-    Disposition, Identity, OverlayEntry, OverlayFile, PartitionFile, Pointer, SNAPSHOT_VERSION,
-    SnapshotManifest,
+    Identity, OverlayEntry, OverlayFile, PartitionFile, Pointer, SNAPSHOT_VERSION, SnapshotManifest,
 };
 use penstock_model::{Failure, FailureName, layout};
 use penstock_store::{json, lines};
 
 use crate::chunk::ChunkResult;
+use crate::overlay::OverlayWriter;
 use crate::{append, chunk, dead_letters, identities};
 
 /// Chunks read at the same time.
-const CHUNKS_AT_ONCE: usize = 8;
+const CHUNKS_AT_ONCE: usize = 16;
 
 /// What a commit is given from outside.
 #[derive(Debug, Clone, Copy)]
@@ -120,17 +121,23 @@ pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failu
     if plan.options.dry_run {
         return Ok(committed);
     }
-    let gathered = gather(ports.state, plan, &gate, &mut committed).await?;
+    let nonce = nonce(ports.random);
+    let mut overlay = OverlayWriter::new(ports.state, plan, &nonce);
+    let gathered = gather(ports.state, plan, &gate, &mut committed, &mut overlay).await?;
     let current = load_current(ports.state, &plan.run.sync).await?;
     let current = current.and_then(|current| current.manifest);
     if let Some(manifest) = current.filter(|manifest| manifest.run == plan.run.run) {
         committed.pending = pending(&manifest);
         return Ok(committed);
     }
-    let nonce = nonce(ports.random);
-    let manifest = write_manifest(ports, plan, &gate, gathered, &nonce).await?;
+    let overlay = if plan.definition.sync.mode == Mode::Append {
+        Vec::new()
+    } else {
+        overlay.finish(&gathered.untouched).await?
+    };
+    let manifest = write_manifest(ports, plan, &gate, gathered, overlay, &nonce).await?;
     committed.pending = pending(&manifest);
-    swap(ports.state, plan, manifest, nonce).await?;
+    swap(ports.state, plan, manifest, &nonce).await?;
     sweep(ports.state, plan).await?;
     Ok(committed)
 }
@@ -175,7 +182,8 @@ fn found(gate: &GateDecision) -> Counts {
 /// What the chunks leave for the manifest.
 #[derive(Debug, Default)]
 struct Gathered {
-    overlay: Vec<OverlayEntry>,
+    /// The changes of chunks of which nothing was sent.
+    untouched: Untouched,
     identities: Vec<Identity>,
     unsettled: Vec<append::Unsettled>,
 }
@@ -185,6 +193,7 @@ async fn gather(
     plan: &RunPlan,
     gate: &GateDecision,
     committed: &mut Committed,
+    overlay: &mut OverlayWriter<'_>,
 ) -> Result<Gathered, Failure> {
     let mut gathered = Gathered::default();
     let mut rejections = Rejections::default();
@@ -197,7 +206,10 @@ async fn gather(
         }
         settled.letters.iter().for_each(|letter| rejections.add(letter));
         gathered.unsettled.extend(append::unsettled(&settled.result));
-        gathered.overlay.extend(settled.overlay);
+        if settled.result.is_untouched() {
+            gathered.untouched.add(&settled.result.chunk.range);
+        }
+        overlay.add(settled.overlay).await?;
         gathered.identities.extend(settled.identities);
     }
     committed.rejections = rejections.counts();
@@ -217,7 +229,7 @@ async fn settle_chunk(
     listed: penstock_model::operation::Chunk,
 ) -> Result<SettledChunk, Failure> {
     let result = chunk::load(state, plan, listed).await?;
-    if result.is_settled() && !plan.remember {
+    if result.is_untouched() || (result.is_settled() && !plan.remember) {
         return Ok(SettledChunk { result, letters: Vec::new(), overlay: Vec::new(), identities: Vec::new() });
     }
     let changes = result.changes(state, plan).await?;
@@ -249,16 +261,12 @@ async fn write_manifest(
     plan: &RunPlan,
     gate: &GateDecision,
     gathered: Gathered,
+    overlay: Vec<OverlayFile>,
     nonce: &str,
 ) -> Result<SnapshotManifest, Failure> {
     let keys = plan.run.sync_keys();
     let generation = plan.run.generation();
     let is_append = plan.definition.sync.mode == Mode::Append;
-    let overlay = if is_append {
-        Vec::new()
-    } else {
-        write_overlay(ports.state, plan, gathered.overlay, nonce).await?
-    };
     let ledger = append::ledger(plan, &gathered.unsettled);
 
     let mut files: Vec<String> =
@@ -303,47 +311,6 @@ async fn write_manifest(
     })
 }
 
-async fn write_overlay(
-    state: &dyn Objects,
-    plan: &RunPlan,
-    entries: Vec<OverlayEntry>,
-    nonce: &str,
-) -> Result<Vec<OverlayFile>, Failure> {
-    let mut by_partition: BTreeMap<u32, Vec<OverlayEntry>> = BTreeMap::new();
-    // A replay passes over what waits. Any other run carries an entry that waits only if its key is not unique: then
-    // this unload has nothing to send for it, and the next run need not look at the same unload again.
-    let carried_wait = matches!(plan.diff, DiffMode::Replay { .. });
-    let mut waiting: BTreeMap<u32, u64> = BTreeMap::new();
-    for partition in 0..plan.partitions {
-        let carried: Option<Vec<OverlayEntry>> =
-            lines::read_lines(state, &plan.run.keys().carried_overlay(partition)).await?;
-        if let Some(carried) = carried.filter(|carried| !carried.is_empty()) {
-            if carried_wait {
-                waiting.insert(partition, pending_among(&carried));
-            }
-            by_partition.insert(partition, carried);
-        }
-    }
-    for entry in entries {
-        let partition = partition_of(entry.key.hash(), plan.partitions);
-        *waiting.entry(partition).or_default() += pending_among(std::slice::from_ref(&entry));
-        by_partition.entry(partition).or_default().push(entry);
-    }
-    let mut files = Vec::new();
-    for (partition, mut entries) in by_partition {
-        entries.sort_by_cached_key(|entry| entry.key.hash());
-        let key = plan.run.sync_keys().overlay_partition(&plan.run.generation(), nonce, partition);
-        let pending = waiting.get(&partition).copied().unwrap_or(0);
-        lines::put_lines(state, &key, &entries, Condition::Always).await?;
-        files.push(OverlayFile { key, partition, entries: entries.len() as u64, pending });
-    }
-    Ok(files)
-}
-
-fn pending_among(entries: &[OverlayEntry]) -> u64 {
-    entries.iter().filter(|entry| entry.disposition == Disposition::Pending).count() as u64
-}
-
 async fn write_identities(
     state: &dyn Objects,
     plan: &RunPlan,
@@ -360,21 +327,21 @@ async fn swap(
     state: &dyn Objects,
     plan: &RunPlan,
     mut manifest: SnapshotManifest,
-    nonce: String,
+    nonce: &str,
 ) -> Result<(), Failure> {
     let keys = plan.run.sync_keys();
     if manifest.identities.len() > identities::MOST_FILES {
         let all = identities::load(state, &manifest, None).await?;
-        manifest.identities = vec![write_identities(state, plan, all.into_values().collect(), &nonce).await?];
+        manifest.identities = vec![write_identities(state, plan, all.into_values().collect(), nonce).await?];
     }
-    let key = keys.manifest(&plan.run.generation(), &nonce);
+    let key = keys.manifest(&plan.run.generation(), nonce);
     json::put_json(state, &key, &manifest, Condition::Always).await?;
     let pointer = Pointer {
         version: SNAPSHOT_VERSION,
         manifest: Some(key),
         run: plan.run.run.clone(),
         fence: plan.run.fence,
-        nonce,
+        nonce: nonce.to_owned(),
     };
     match move_pointer(state, plan, &pointer).await? {
         json::Swap::Swapped(_) => Ok(()),

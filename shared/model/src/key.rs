@@ -194,11 +194,17 @@ impl JsonSchema for Key {
 }
 
 fn push_varint(bytes: &mut Vec<u8>, mut value: u128) {
-    while value >= 0x80 {
+    // Nearly every number fits a word, which is shifted many times faster than two.
+    while value > u128::from(u64::MAX) {
         bytes.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
     }
-    bytes.push((value & 0x7f) as u8);
+    let mut word = u64::try_from(value).unwrap_or(u64::MAX);
+    while word >= 0x80 {
+        bytes.push((word & 0x7f) as u8 | 0x80);
+        word >>= 7;
+    }
+    bytes.push((word & 0x7f) as u8);
 }
 
 fn push_signed(bytes: &mut Vec<u8>, value: i128) {
@@ -275,8 +281,17 @@ impl<'a> Reader<'a> {
     }
 
     fn varint(&mut self) -> Result<u128, KeyDamaged> {
-        let mut value = 0u128;
-        for shift in (0..128).step_by(7) {
+        // Nearly every number is this short, and fits a word, which is shifted many times faster than two.
+        let mut word = 0u64;
+        for shift in (0..63).step_by(7) {
+            let byte = self.byte()?;
+            word |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(u128::from(word));
+            }
+        }
+        let mut value = u128::from(word);
+        for shift in (63..128).step_by(7) {
             let byte = self.byte()?;
             value |= u128::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {

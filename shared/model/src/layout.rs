@@ -18,6 +18,15 @@ pub fn definitions(kind: &str) -> String {
     format!("definitions/{kind}/")
 }
 
+/// How the key of an object ends whose overlay entries only wait.
+const WAITING: &str = ".waiting.bin";
+
+/// Whether an overlay's object holds entries that only wait, in a format of their own, and no JSON lines.
+#[must_use]
+pub fn is_waiting(key: &str) -> bool {
+    key.ends_with(WAITING)
+}
+
 /// What an account was sent today. Changed by compare-and-swap, by all syncs of the connection.
 #[must_use]
 pub fn budget(connection: &str, environment: Option<&str>) -> String {
@@ -78,10 +87,17 @@ impl SyncKeys<'_> {
         format!("state/{}/snapshots/{generation}/part-{partition:05}.parquet", self.sync)
     }
 
-    /// The overlay entries of one key partition (JSON lines, zstd).
+    /// Overlay entries of one key partition (JSON lines, zstd). A commit writes them a piece at a time.
     #[must_use]
-    pub fn overlay_partition(&self, generation: &str, nonce: &str, partition: u32) -> String {
-        format!("state/{}/snapshots/{generation}/overlay-{nonce}-{partition:05}.jsonl.zst", self.sync)
+    pub fn overlay_partition(&self, generation: &str, nonce: &str, partition: u32, piece: u32) -> String {
+        let folder = format!("state/{}/snapshots/{generation}", self.sync);
+        format!("{folder}/overlay-{nonce}-{partition:05}-{piece}.jsonl.zst")
+    }
+
+    /// Overlay entries of one key partition of which nothing was sent, so that they only wait; see [`is_waiting`].
+    #[must_use]
+    pub fn waiting_partition(&self, generation: &str, nonce: &str, partition: u32) -> String {
+        format!("state/{}/snapshots/{generation}/overlay-{nonce}-{partition:05}{WAITING}", self.sync)
     }
 
     /// What one run learned of records' identities (JSON lines, zstd).

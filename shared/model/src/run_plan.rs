@@ -39,7 +39,7 @@ pub struct RunPlan {
     pub columns: Vec<Column>,
     /// The primary key's columns (a part of `columns`), in the order of the definition.
     pub key_columns: Vec<Column>,
-    /// The columns (lower case, sorted) that row hashes cover.
+    /// The columns (lower case, sorted) that row hashes cover, as [`HashedColumn`] writes them.
     pub hashed_columns: Vec<String>,
     /// The columns that the snapshot's row hashes cover, where they differ: then `read` computes both.
     pub compare_columns: Option<Vec<String>>,
@@ -81,6 +81,42 @@ pub struct SplitCounts {
     pub rows: u64,
     /// Null counts per mapped column (lower case).
     pub null_counts: BTreeMap<String, u64>,
+}
+
+/// A column as `hashed_columns` names it: with how it is hashed, so that a change of that is seen like one of columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashedColumn<'a> {
+    /// By its value.
+    Value(&'a str),
+    /// Text that is hashed by what it says as JSON (the unload's `json_columns`): `json:NAME`.
+    Json(&'a str),
+}
+
+impl<'a> HashedColumn<'a> {
+    const JSON: &'static str = "json:";
+
+    /// From its name in `hashed_columns`.
+    #[must_use]
+    pub fn of(name: &'a str) -> Self {
+        name.strip_prefix(Self::JSON).map_or(Self::Value(name), Self::Json)
+    }
+
+    /// The column's own name.
+    #[must_use]
+    pub const fn column(self) -> &'a str {
+        match self {
+            Self::Value(name) | Self::Json(name) => name,
+        }
+    }
+}
+
+impl std::fmt::Display for HashedColumn<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Value(name) => f.write_str(name),
+            Self::Json(name) => write!(f, "{}{name}", Self::JSON),
+        }
+    }
 }
 
 /// How the diff treats keys.

@@ -38,6 +38,9 @@ pub struct UnloadFile {
     pub rows: u64,
     /// Rows of each row group, by the footer.
     pub row_groups: Vec<u32>,
+    /// Bytes of each row group once unpacked, by the footer; none where an earlier version pinned the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub row_group_bytes: Vec<u64>,
     /// Hive partition columns from the path; `None` for the null partition.
     pub partition_values: BTreeMap<String, Option<String>>,
 }

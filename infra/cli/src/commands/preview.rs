@@ -89,7 +89,7 @@ fn plan(checked: &CheckedSync, unload: PinnedUnload, columns: Vec<Column>) -> Ru
     let key_columns =
         columns.iter().filter(|column| keys.iter().any(|key| key.eq_ignore_ascii_case(&column.name)));
     let key_columns: Vec<Column> = key_columns.cloned().collect();
-    let splits = split::cut(&unload, u32::MAX);
+    let splits = split::cut(&unload, split::Sizes { rows: u32::MAX, bytes: u64::MAX, files: u32::MAX });
     let pending =
         (0u32..).zip(&splits).map(|(split, cut)| RowRange { split, from: 0, to: cut.rows }).collect();
     let append = vec![LedgerEntry { unload: unload.clone(), splits: splits.clone(), pending }];

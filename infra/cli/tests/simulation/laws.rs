@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt as _;
+use penstock_columnar::overlay::read_waiting;
 use penstock_columnar::snapshot::read_partition;
 use penstock_model::dead_letter::DeadLetter;
 use penstock_model::json::Json;
 use penstock_model::key::{Key, KeyValue};
-use penstock_model::layout::{RunKeys, SyncKeys};
+use penstock_model::layout::{self, RunKeys, SyncKeys};
 use penstock_model::operation::Transformed;
 use penstock_model::outcome::Outcome;
 use penstock_model::port::Objects;
@@ -47,7 +48,12 @@ pub(crate) fn committed(state: &MemoryObjects, manifest: &SnapshotManifest) -> S
     let rows = at_once(read_partition(state, manifest, 0, 1)).unwrap();
     let mut overlay = Vec::new();
     for file in &manifest.overlay {
-        let entries: Vec<OverlayEntry> = at_once(lines::require_lines(state, &file.key)).unwrap();
+        let entries: Vec<OverlayEntry> = if layout::is_waiting(&file.key) {
+            let (body, _) = at_once(state.get(&file.key)).unwrap().expect("the manifest names it");
+            read_waiting(&file.key, &body).unwrap()
+        } else {
+            at_once(lines::require_lines(state, &file.key)).unwrap()
+        };
         overlay.extend(entries);
     }
     Snapshot { keys: rows.iter().map(|row| row.key.to_vec()).collect(), overlay }

@@ -107,7 +107,12 @@ impl Story {
                 transport: Arc::new(destination.clone()),
                 known: Arc::default(),
             },
-            sizes: Sizes { split_rows: 17, partition_rows: 12, read_concurrency: 3, diff_concurrency: 3 },
+            sizes: Sizes {
+                split: penstock_columnar::split::Sizes { rows: 17, ..Default::default() },
+                partition_rows: 12,
+                read_concurrency: 3,
+                diff_concurrency: 3,
+            },
         };
         let functions = Arc::new(Functions::new(&platform));
         let lambda = Lambda::new(functions.clone(), dice.clone());

@@ -8,7 +8,6 @@ use arrow::datatypes::{
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type,
     UInt32Type, UInt64Type,
 };
-use penstock_model::Key;
 use penstock_model::key::{KeyValue, push_int, push_text, push_value};
 use penstock_model::unload::{Column, ColumnType};
 
@@ -17,26 +16,93 @@ use super::number::Number;
 use super::{Unfit, array_of};
 use crate::unload::UnloadError;
 
-/// The keys of a batch's rows, over `key_columns` in their order. A key with a null is still a key:
-/// [`Key::has_null`] tells.
+/// The keys of a batch's rows as canonical bytes, in one allocation.
+#[derive(Default)]
+pub struct Keys {
+    bytes: Vec<u8>,
+    /// Where each key ends.
+    ends: Vec<usize>,
+    /// Whether each key has a null.
+    nulls: Vec<bool>,
+}
+
+/// Shows how many there are: keys are row values.
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keys({})", self.ends.len())
+    }
+}
+
+impl Keys {
+    fn with_capacity(rows: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(rows * 12),
+            ends: Vec::with_capacity(rows),
+            nulls: Vec::with_capacity(rows),
+        }
+    }
+
+    /// Each row's key, and whether a column of it is null.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], bool)> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let key = |(start, end): (&usize, &usize)| self.bytes.get(*start..*end).unwrap_or_default();
+        starts.zip(&self.ends).map(key).zip(self.nulls.iter().copied())
+    }
+
+    fn value<T>(&mut self, value: T, push: impl Fn(&mut Vec<u8>, T)) {
+        push(&mut self.bytes, value);
+        self.ends.push(self.bytes.len());
+        self.nulls.push(false);
+    }
+
+    fn null(&mut self) {
+        push_value(&mut self.bytes, &KeyValue::Null);
+        self.ends.push(self.bytes.len());
+        self.nulls.push(true);
+    }
+
+    /// Keys of several columns, from those of each.
+    fn joined(columns: &[Self], rows: usize) -> Self {
+        let mut keys = Self::with_capacity(rows);
+        keys.bytes.reserve(columns.iter().map(|column| column.bytes.len()).sum());
+        let mut columns: Vec<_> = columns.iter().map(Self::iter).collect();
+        for _ in 0..rows {
+            let mut has_null = false;
+            for (key, is_null) in columns.iter_mut().filter_map(Iterator::next) {
+                keys.bytes.extend_from_slice(key);
+                has_null |= is_null;
+            }
+            keys.ends.push(keys.bytes.len());
+            keys.nulls.push(has_null);
+        }
+        keys
+    }
+}
+
+/// The keys of a batch's rows, over `key_columns` in their order. A key with a null is still a key.
 ///
 /// # Errors
 /// [`UnloadError::SchemaMismatch`] if a column is not in the batch, or is a list, struct or map.
-pub fn keys(batch: &RecordBatch, key_columns: &[Column]) -> Result<Vec<Key>, UnloadError> {
-    let mut rows = vec![Vec::with_capacity(12 * key_columns.len()); batch.num_rows()];
-    for column in key_columns {
+pub fn keys(batch: &RecordBatch, key_columns: &[Column]) -> Result<Keys, UnloadError> {
+    let of_column = |column: &Column| {
+        let mut keys = Keys::with_capacity(batch.num_rows());
         let array = array_of(batch, &column.name)?;
-        push(array, &column.kind, &mut rows).map_err(|unfit| unfit.of(&column.name))?;
+        push(array, &column.kind, &mut keys).map_err(|unfit| unfit.of(&column.name))?;
+        Ok(keys)
+    };
+    match key_columns {
+        [only] => of_column(only),
+        _ => {
+            let columns = key_columns.iter().map(of_column).collect::<Result<Vec<_>, UnloadError>>()?;
+            Ok(Keys::joined(&columns, batch.num_rows()))
+        }
     }
-    Ok(rows.into_iter().map(Key::from_bytes).collect())
 }
 
-type Rows = [Vec<u8>];
-
-fn push(array: &dyn Array, kind: &ColumnType, rows: &mut Rows) -> Result<(), Unfit> {
+fn push(array: &dyn Array, kind: &ColumnType, rows: &mut Keys) -> Result<(), Unfit> {
     let unfit = || Unfit::new(array, kind);
     match array.data_type() {
-        DataType::Null => rows.iter_mut().for_each(|row| push_value(row, &KeyValue::Null)),
+        DataType::Null => (0..array.len()).for_each(|_| rows.null()),
         DataType::Boolean => values(rows, array.as_boolean().iter(), |row, value| {
             push_value(row, &KeyValue::Bool(value));
         }),
@@ -111,23 +177,23 @@ fn push(array: &dyn Array, kind: &ColumnType, rows: &mut Rows) -> Result<(), Unf
     Ok(())
 }
 
-fn values<T>(rows: &mut Rows, cells: impl Iterator<Item = Option<T>>, push: impl Fn(&mut Vec<u8>, T)) {
-    for (row, cell) in rows.iter_mut().zip(cells) {
+fn values<T>(rows: &mut Keys, cells: impl Iterator<Item = Option<T>>, push: impl Fn(&mut Vec<u8>, T)) {
+    for cell in cells {
         match cell {
-            Some(value) => push(row, value),
-            None => push_value(row, &KeyValue::Null),
+            Some(value) => rows.value(value, &push),
+            None => rows.null(),
         }
     }
 }
 
-fn ints<T: ArrowPrimitiveType>(array: &dyn Array, rows: &mut Rows)
+fn ints<T: ArrowPrimitiveType>(array: &dyn Array, rows: &mut Keys)
 where
     T::Native: Into<i128>,
 {
     values(rows, array.as_primitive::<T>().iter(), |row, value| push_int(row, value.into()));
 }
 
-fn each<T: ArrowPrimitiveType>(array: &dyn Array, rows: &mut Rows, of: impl Fn(T::Native) -> KeyValue) {
+fn each<T: ArrowPrimitiveType>(array: &dyn Array, rows: &mut Keys, of: impl Fn(T::Native) -> KeyValue) {
     values(rows, array.as_primitive::<T>().iter(), |row, value| push_value(row, &of(value)));
 }
 
@@ -135,7 +201,7 @@ fn number(number: Number) -> KeyValue {
     number.whole().map_or_else(|| KeyValue::Decimal(number.text()), KeyValue::Int)
 }
 
-fn timestamps(array: &dyn Array, unit: TimeUnit, rows: &mut Rows, of: impl Fn(i128) -> KeyValue) {
+fn timestamps(array: &dyn Array, unit: TimeUnit, rows: &mut Keys, of: impl Fn(i128) -> KeyValue) {
     let of = |value: i64, factor: i128| of(i128::from(value) * factor);
     match unit {
         TimeUnit::Second => each::<TimestampSecondType>(array, rows, |value| of(value, 1_000_000_000)),

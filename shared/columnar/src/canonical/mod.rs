@@ -8,7 +8,7 @@
 //! |---|---|
 //! | whole numbers, decimals | the number itself: `5`, `5.00` and DECIMAL(38,0) `5` are equal |
 //! | floating point | as 64-bit (FLOAT is widened); one NaN, no negative zero |
-//! | text, enumerations, JSON | UTF-8 bytes, JSON not parsed |
+//! | text, enumerations, JSON | UTF-8 bytes; JSON is parsed where the unload says so ([`add_json_column`]) |
 //! | UUID | as its lower-case text with hyphens |
 //! | binary | bytes |
 //! | date, time | days; nanoseconds |
@@ -18,6 +18,7 @@
 //! | null | itself |
 
 mod cells;
+mod json;
 mod key;
 mod mix;
 mod number;
@@ -31,7 +32,7 @@ use penstock_model::unload::{Column, ColumnType};
 
 use crate::unload::UnloadError;
 
-pub use key::keys;
+pub use key::{Keys, keys};
 
 /// The version of the canonical forms and of the hash: another one makes stored row hashes incomparable.
 pub const HASH_VERSION: u32 = 1;
@@ -54,6 +55,22 @@ pub fn add_column(
         }
     };
     cells::each(array, kind, &mut add).map_err(|unfit| unfit.of(name))
+}
+
+/// Adds one column of JSON text to the hashes of its rows, each cell by what it says. Text that is no JSON counts as text.
+///
+/// # Errors
+/// [`UnloadError::SchemaMismatch`] if the column is not in the batch, or is no text.
+pub fn add_json_column(hashes: &mut [u64], batch: &RecordBatch, column: &Column) -> Result<(), UnloadError> {
+    let seed = mix::name_seed(&column.name);
+    let mut rest = hashes.iter_mut();
+    let mut add = |hash: u64| {
+        if let Some(row) = rest.next() {
+            *row = row.wrapping_add(mix::seeded(hash, seed));
+        }
+    };
+    let array = array_of(batch, &column.name)?;
+    json::each(array, &column.kind, &mut add).map_err(|unfit| unfit.of(&column.name))
 }
 
 /// The hashes of a batch's rows over `columns`, which the batch must have.

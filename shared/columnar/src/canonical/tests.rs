@@ -27,7 +27,17 @@ fn hash(kind: &ColumnType, array: ArrayRef) -> u64 {
 fn key(kind: &ColumnType, array: ArrayRef) -> penstock_model::Key {
     let column = Column { name: "C".to_owned(), kind: kind.clone() };
     let batch = RecordBatch::try_from_iter([("c", array)]).unwrap();
-    keys(&batch, &[column]).unwrap().remove(0)
+    all_keys(&batch, &[column]).remove(0)
+}
+
+fn all_keys(batch: &RecordBatch, columns: &[Column]) -> Vec<penstock_model::Key> {
+    let keys = keys(batch, columns).unwrap();
+    let owned = keys.iter().map(|(key, has_null)| {
+        let key = penstock_model::Key::from_bytes(key.to_vec());
+        assert_eq!(key.has_null(), has_null);
+        key
+    });
+    owned.collect()
 }
 
 fn decimal(value: i128, precision: u8, scale: i8) -> ArrayRef {
@@ -256,7 +266,7 @@ fn keys_keep_nulls_and_the_order_of_columns() {
         Column { name: "region".to_owned(), kind: ColumnType::Text },
         Column { name: "id".to_owned(), kind: INT },
     ];
-    let keys = keys(&batch, &columns).unwrap();
+    let keys = all_keys(&batch, &columns);
     use penstock_model::key::KeyValue;
     assert_eq!(keys[0].values().unwrap(), [KeyValue::Text("eu".to_owned()), KeyValue::Int(1)]);
     assert!(!keys[0].has_null());

@@ -27,6 +27,7 @@ mod cut;
 mod index;
 mod removals;
 mod rows;
+mod untouched;
 
 use penstock_model::Key;
 use penstock_model::change::{Change, ChangeKind, Place, Previous};
@@ -38,6 +39,7 @@ pub use cut::Cutter;
 pub use index::Bucket;
 pub use removals::{read_removal_count, write_removals};
 pub use rows::{BucketSize, read_index, write_changes};
+pub use untouched::Untouched;
 
 /// A change, its key borrowed as canonical bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! Removals of one key partition.
 
 use bytes::Bytes;
-use penstock_model::Key;
 use penstock_model::change::{Change, ChangeKind, Place, REMOVED};
 use penstock_model::port::Objects;
 
@@ -78,10 +77,23 @@ pub(super) async fn read_between(
     from: u32,
     to: u32,
 ) -> Result<Vec<Change>, FormatError> {
+    let mut removals = Vec::new();
+    visit_between(objects, key, from, to, |removal| removals.push(removal.to_change())).await?;
+    Ok(removals)
+}
+
+/// Shows the removals `from..to` by their number.
+pub(super) async fn visit_between(
+    objects: &dyn Objects,
+    key: &str,
+    from: u32,
+    to: u32,
+    mut each: impl FnMut(&ChangeRef<'_>),
+) -> Result<(), FormatError> {
     let object = Opened::open(objects, key, HEAD).await?;
     let header = read_header(&object)?;
     if from >= to {
-        return Ok(Vec::new());
+        return Ok(());
     }
     if to > header.removals {
         return Err(damaged(key, 8, "it holds fewer removals than its chunks"));
@@ -93,22 +105,16 @@ pub(super) async fn read_between(
     let end = if after >= header.pages { header.end } else { page_offset(&object, after).await? };
     let records = object.range(start..end).await?;
     let mut cursor = Cursor::new(key, start, &records);
-    let mut removals = Vec::new();
     for number in page * page_removals..to {
         let flags = cursor.u8()?;
         let key = cursor.block()?;
         let previous = read_previous(&mut cursor, flags)?;
         if number >= from {
-            removals.push(Change {
-                kind: ChangeKind::Removed,
-                key: Key::from_bytes(key.to_vec()),
-                place: Place { split: REMOVED, row: number },
-                row_hash: 0,
-                previous,
-            });
+            let place = Place { split: REMOVED, row: number };
+            each(&ChangeRef { kind: ChangeKind::Removed, key, place, row_hash: 0, previous });
         }
     }
-    Ok(removals)
+    Ok(())
 }
 
 async fn page_offset(object: &Opened<'_>, page: u32) -> Result<u64, FormatError> {

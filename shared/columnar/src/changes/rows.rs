@@ -1,7 +1,6 @@
 //! Added, changed and rejected rows of one key partition.
 
 use bytes::Bytes;
-use penstock_model::Key;
 use penstock_model::change::{Change, ChangeKind, Place};
 use penstock_model::port::Objects;
 
@@ -89,7 +88,7 @@ fn push_record(out: &mut Vec<u8>, change: &ChangeRef<'_>, first_row: u32) {
     push_previous(out, change.previous);
 }
 
-fn read_record(cursor: &mut Cursor<'_>, start: Place) -> Result<Change, FormatError> {
+fn read_record<'a>(cursor: &mut Cursor<'a>, start: Place) -> Result<ChangeRef<'a>, FormatError> {
     let head = cursor.u8()?;
     let kind = match head & KIND {
         0 => ChangeKind::Added,
@@ -100,10 +99,10 @@ fn read_record(cursor: &mut Cursor<'_>, start: Place) -> Result<Change, FormatEr
     };
     let row =
         start.row.checked_add(cursor.varint_u32()?).ok_or_else(|| cursor.damaged("a row is impossible"))?;
-    let key = Key::from_bytes(cursor.block()?.to_vec());
+    let key = cursor.block()?;
     let row_hash = cursor.u64()?;
     let previous = read_previous(cursor, head)?;
-    Ok(Change { kind, key, place: Place { split: start.split, row }, row_hash, previous })
+    Ok(ChangeRef { kind, key, place: Place { split: start.split, row }, row_hash, previous })
 }
 
 /// Every bucket of one partition's changes.
@@ -138,26 +137,35 @@ pub(super) async fn read_between(
     from: Place,
     to: Place,
 ) -> Result<Vec<Change>, FormatError> {
+    let mut changes = Vec::new();
+    visit_between(objects, key, size, from, to, |change| changes.push(change.to_change())).await?;
+    Ok(changes)
+}
+
+/// Shows one partition's changes from `from` up to (not with) `to`, ordered by place.
+pub(super) async fn visit_between(
+    objects: &dyn Objects,
+    key: &str,
+    size: BucketSize,
+    from: Place,
+    to: Place,
+    mut each: impl FnMut(&ChangeRef<'_>),
+) -> Result<(), FormatError> {
     let object = Opened::open(objects, key, HEAD).await?;
     let buckets = open_directory(&object, size).await?.buckets(&object, from, to).await?;
-    let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else { return Ok(Vec::new()) };
+    let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else { return Ok(()) };
     let end =
         last.offset.checked_add(last.len).ok_or_else(|| damaged(key, 0, "an index entry is impossible"))?;
     let records = object.range(first.offset..end).await?;
     let mut cursor = Cursor::new(key, first.offset, &records);
-    let mut changes = Vec::new();
     for bucket in buckets {
         let start = size.start(bucket.split, bucket.bucket);
         for _ in 0..bucket.changes {
             let change = read_record(&mut cursor, start)?;
             if from <= change.place && change.place < to {
-                changes.push(change);
+                each(&change);
             }
         }
     }
-    if cursor.is_at_end() {
-        Ok(changes)
-    } else {
-        Err(cursor.damaged("a bucket holds more than its index says"))
-    }
+    if cursor.is_at_end() { Ok(()) } else { Err(cursor.damaged("a bucket holds more than its index says")) }
 }

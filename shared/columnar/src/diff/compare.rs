@@ -9,6 +9,7 @@ use super::{DiffInput, DiffOutput, Removals, Rules};
 use crate::changes::ChangeRef;
 use crate::fingerprint::FingerprintRef;
 use crate::format::narrow;
+use crate::overlay::OverlayRef;
 use crate::snapshot::SnapshotRow;
 
 pub(super) fn compare<'a>(input: &'a DiffInput, rules: Rules<'_>) -> DiffOutput<'a> {
@@ -17,27 +18,27 @@ pub(super) fn compare<'a>(input: &'a DiffInput, rules: Rules<'_>) -> DiffOutput<
     let mut differ = Differ { rules, output };
     let mut rows = input.current.refs().peekable();
     let mut snapshot = input.snapshot.hashed().peekable();
-    let mut overlay = input.overlay.iter().peekable();
+    let mut overlay = input.overlay.refs().peekable();
     loop {
         let heads = [
-            rows.peek().map(|row| (row.hash, row.key)),
-            snapshot.peek().map(|(hash, row)| (*hash, row.key)),
-            overlay.peek().map(|(hash, entry)| (*hash, entry.key.as_bytes())),
+            rows.peek().map(|row| At(row.prefix, row.key)),
+            snapshot.peek().map(|(prefix, row)| At(*prefix, row.key)),
+            overlay.peek().map(|(prefix, entry)| At(*prefix, entry.key)),
         ];
-        let Some(at) = heads.into_iter().flatten().min() else { break };
+        let Some(at) = heads.into_iter().flatten().reduce(At::earlier) else { break };
         let mut known = Known { key: at.1, snapshot: None, overlay: None };
-        while let Some((_, row)) = snapshot.next_if(|(hash, row)| (*hash, row.key) == at) {
+        while let Some((_, row)) = snapshot.next_if(|(prefix, row)| at.is(*prefix, row.key)) {
             known.snapshot = Some(row);
         }
-        while let Some((_, entry)) = overlay.next_if(|(hash, entry)| (*hash, entry.key.as_bytes()) == at) {
+        while let Some((_, entry)) = overlay.next_if(|(prefix, entry)| at.is(*prefix, entry.key)) {
             known.overlay = Some(entry);
         }
         differ.output.counts.before += u64::from(known.is_present());
-        let Some(first) = rows.next_if(|row| (row.hash, row.key) == at) else {
+        let Some(first) = rows.next_if(|row| at.is(row.prefix, row.key)) else {
             differ.gone(known);
             continue;
         };
-        let mut second = rows.next_if(|row| (row.hash, row.key) == at);
+        let mut second = rows.next_if(|row| at.is(row.prefix, row.key));
         if first.has_null {
             differ.reject(ChangeKind::NullKey, first);
         } else if second.is_none() {
@@ -49,10 +50,24 @@ pub(super) fn compare<'a>(input: &'a DiffInput, rules: Rules<'_>) -> DiffOutput<
         }
         while let Some(row) = second {
             differ.reject(if row.has_null { ChangeKind::NullKey } else { ChangeKind::DuplicateKey }, row);
-            second = rows.next_if(|row| (row.hash, row.key) == at);
+            second = rows.next_if(|row| at.is(row.prefix, row.key));
         }
     }
     differ.output
+}
+
+/// A key in the order of the inputs: the first half of its hash, then its bytes.
+#[derive(Clone, Copy)]
+struct At<'a>(u64, &'a [u8]);
+
+impl<'a> At<'a> {
+    fn earlier(self, other: Self) -> Self {
+        if self.0 < other.0 || (self.0 == other.0 && self.1 <= other.1) { self } else { other }
+    }
+
+    fn is(self, prefix: u64, key: &'a [u8]) -> bool {
+        self.0 == prefix && (std::ptr::eq(self.1, key) || self.1 == key)
+    }
 }
 
 /// What is known of one key from before.
@@ -60,13 +75,13 @@ pub(super) fn compare<'a>(input: &'a DiffInput, rules: Rules<'_>) -> DiffOutput<
 struct Known<'a> {
     key: &'a [u8],
     snapshot: Option<SnapshotRow<'a>>,
-    overlay: Option<&'a OverlayEntry>,
+    overlay: Option<OverlayRef<'a>>,
 }
 
 impl Known<'_> {
     fn previous(&self) -> Previous {
         match self.overlay {
-            Some(entry) => entry.previous(),
+            Some(entry) => entry.previous,
             None => Previous { accepted: self.snapshot.map(|row| row.row_hash), maybe_present: false },
         }
     }
@@ -179,7 +194,7 @@ impl<'a> Differ<'a, '_> {
                 let same = Intended::Send { row_hash: compare };
                 if known.previous() == in_step {
                     Verdict::InStep
-                } else if known.overlay.is_some_and(|entry| entry.intended == same && self.rests(entry)) {
+                } else if known.overlay.is_some_and(|entry| entry.intended == same && self.rests(&entry)) {
                     Verdict::Stays
                 } else {
                     Verdict::Told
@@ -194,7 +209,7 @@ impl<'a> Differ<'a, '_> {
             DiffMode::Full => Verdict::Told,
             DiffMode::Replay(replay) => replayed(&known, replay),
             DiffMode::Changes => {
-                let stays = |entry: &OverlayEntry| entry.intended == Intended::Remove && self.rests(entry);
+                let stays = |entry: OverlayRef<'_>| entry.intended == Intended::Remove && self.rests(&entry);
                 if known.overlay.is_some_and(stays) { Verdict::Stays } else { Verdict::Told }
             }
         };
@@ -208,7 +223,7 @@ impl<'a> Differ<'a, '_> {
     }
 
     /// Whether an entry is left alone as long as its row does not change.
-    fn rests(&self, entry: &OverlayEntry) -> bool {
+    fn rests(&self, entry: &OverlayRef<'_>) -> bool {
         match entry.disposition {
             Disposition::Pending => false,
             Disposition::Rejected => entry.mapping_hash == self.rules.mapping_hash,
@@ -233,8 +248,8 @@ impl<'a> Differ<'a, '_> {
                 Intended::Send { row_hash } => Intended::Send { row_hash: renew(row_hash) },
                 Intended::Remove => Intended::Remove,
             };
-            let accepted = entry.accepted.map(renew);
-            self.output.carried.push(OverlayEntry { intended, accepted, ..entry.clone() });
+            let accepted = entry.previous.accepted.map(renew);
+            self.output.carried.push(OverlayEntry { intended, accepted, ..entry.to_entry() });
         }
     }
 
@@ -269,12 +284,12 @@ impl<'a> Differ<'a, '_> {
 
 /// Whether a replay takes the key up: it was rejected, and is meant.
 fn replayed(known: &Known<'_>, replay: &Replay) -> Verdict {
-    let is_meant = |entry: &OverlayEntry| {
+    let is_meant = |entry: OverlayRef<'_>| {
         let is_rejected = match entry.disposition {
             Disposition::Pending => false,
             Disposition::Rejected | Disposition::Unrepeatable => true,
         };
-        is_rejected && replay.means(&entry.run, entry.code.as_deref(), entry.fingerprint.as_deref())
+        is_rejected && replay.means(entry.run, entry.code, entry.fingerprint)
     };
     if known.overlay.is_some_and(is_meant) { Verdict::Told } else { Verdict::Stays }
 }

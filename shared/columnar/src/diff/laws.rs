@@ -266,7 +266,7 @@ proptest! {
         let input = |is_ours: &dyn Fn(&Key) -> bool| {
             let rows: Vec<_> = rows.iter().filter(|row| is_ours(&row.key)).cloned().collect();
             let snapshot: Vec<_> = sync.snapshot.iter().filter(|(key, ..)| is_ours(key)).cloned().collect();
-            let overlay = sync.overlay.iter().filter(|entry| is_ours(&entry.key)).cloned().collect();
+            let overlay: Vec<_> = sync.overlay.iter().filter(|entry| is_ours(&entry.key)).cloned().collect();
             DiffInput::new(Fingerprints::of(&rows), snapshot_rows(&snapshot), overlay)
         };
         let whole = input(&|_| true);

@@ -1,8 +1,8 @@
 //! Today's rows against what the destination was last told, for one key partition.
 //!
 //! Three inputs meet by key: fingerprints, snapshot rows and overlay entries. An overlay entry overrules the snapshot's
-//! row. Pure but for [`load`]; memory is bounded by the partition: about 56 bytes a fingerprint, 48 a snapshot row, 32
-//! a row of the next snapshot and 64 a change, and the keys once for each input.
+//! row. Pure but for [`load`]; memory is bounded by the partition: about 32 bytes a fingerprint (twice that while they
+//! are sorted) beside the bytes that were read, 32 and the key a snapshot row, 32 a row of the next snapshot and 64 a change.
 
 mod compare;
 
@@ -14,6 +14,7 @@ use penstock_model::snapshot::OverlayEntry;
 use crate::changes::ChangeRef;
 use crate::fingerprint::{self, Fingerprints};
 use crate::format::{FormatError, narrow};
+use crate::overlay::Overlay;
 use crate::snapshot::{self, SnapshotRow, SnapshotRows};
 
 pub use crate::snapshot::overlaps;
@@ -23,16 +24,23 @@ pub use crate::snapshot::overlaps;
 pub struct DiffInput {
     current: Fingerprints,
     snapshot: SnapshotRows,
-    /// With key hashes, ordered by key.
-    overlay: Vec<(u128, OverlayEntry)>,
+    overlay: Overlay,
 }
 
 impl DiffInput {
     /// All rows, in any order, must be of the same key partition.
     #[must_use]
-    pub fn new(current: Fingerprints, snapshot: SnapshotRows, overlay: Vec<OverlayEntry>) -> Self {
-        let mut overlay: Vec<_> = overlay.into_iter().map(|entry| (entry.key.hash(), entry)).collect();
-        overlay.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.key.cmp(&b.1.key)));
+    pub fn new(current: Fingerprints, snapshot: SnapshotRows, overlay: impl Into<Overlay>) -> Self {
+        Self::of_partition(current, snapshot, overlay.into(), 1)
+    }
+
+    fn of_partition(
+        current: Fingerprints,
+        snapshot: SnapshotRows,
+        mut overlay: Overlay,
+        partitions: u32,
+    ) -> Self {
+        overlay.sort(partitions);
         Self { current, snapshot, overlay }
     }
 }
@@ -105,7 +113,7 @@ pub async fn load(
     objects: &dyn Objects,
     plan: &RunPlan,
     partition: u32,
-    overlay: Vec<OverlayEntry>,
+    overlay: Overlay,
 ) -> Result<DiffInput, FormatError> {
     let splits = narrow(plan.splits.len());
     let keys = plan.run.keys();
@@ -117,7 +125,7 @@ pub async fn load(
         }
     };
     let (current, before) = futures::try_join!(current, before)?;
-    Ok(DiffInput::new(current, before, overlay))
+    Ok(DiffInput::of_partition(current, before, overlay, plan.partitions))
 }
 
 #[cfg(test)]

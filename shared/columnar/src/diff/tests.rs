@@ -67,7 +67,8 @@ fn see(case: &Case) -> Seen {
     let place = Place { split: 0, row: 5 };
     let before = key();
     let snapshot = SnapshotRows::of(case.snapshot.map(|hash| SnapshotRow::from((&before, hash, place))));
-    let input = DiffInput::new(Fingerprints::of(&rows), snapshot, case.overlay.iter().cloned().collect());
+    let input =
+        DiffInput::new(Fingerprints::of(&rows), snapshot, case.overlay.iter().cloned().collect::<Vec<_>>());
     let output = diff(&input, Rules { mode: &case.mode, mapping_hash: MAPPING, removals: Removals::Emit });
     let changes = output.changes.iter().chain(&output.removals).map(|change| (change.kind, change.previous));
     Seen {
@@ -361,13 +362,14 @@ fn a_partition_is_compared_with_a_snapshot_of_fewer_partitions() {
     objects.insert("before", snapshot::write_partition(rows, &columns).unwrap());
     let plan = plan(4, &snapshot::tests::manifest(["before".to_owned()]));
     for split in 0..2 {
-        let rows = (0..10).map(|at| row(split, at)).collect();
-        objects.insert(&plan.run.keys().fingerprints(split), fingerprint::write(rows, plan.partitions));
+        let rows: Vec<_> = (0..10).map(|at| row(split, at)).collect();
+        let body = crate::testing::fingerprints_object(&rows, plan.partitions);
+        objects.insert(&plan.run.keys().fingerprints(split), body);
     }
 
     let mut counts = DiffCounts::default();
     for partition in 0..plan.partitions {
-        let input = block_on(load(objects.as_ref(), &plan, partition, Vec::new())).unwrap();
+        let input = block_on(load(objects.as_ref(), &plan, partition, Overlay::default())).unwrap();
         let output = diff_partition(&input, &plan, Removals::Emit);
         assert!(
             output

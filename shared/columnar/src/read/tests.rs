@@ -1,13 +1,16 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use penstock_model::Key;
+use penstock_model::change::Fingerprint;
 use penstock_model::definition::Complete;
 use penstock_model::run_plan::RunPlan;
 use serde_json::json;
 
 use super::*;
-use crate::split::cut;
-use crate::testing::{MemoryObjects, MemoryOpener, block_on, parquet_file};
+use crate::fingerprint::read_partition;
+use crate::split::{Sizes, cut};
+use crate::testing::{MemoryObjects, MemoryOpener, block_on, fingerprints_object, parquet_file};
 use crate::unload::discover;
 
 fn customers(objects: &Arc<MemoryObjects>, key: &str, ids: ArrayRef) {
@@ -24,7 +27,7 @@ fn customers(objects: &Arc<MemoryObjects>, key: &str, ids: ArrayRef) {
 fn plan(objects: &Arc<MemoryObjects>, compare: Option<&[&str]>) -> RunPlan {
     let opener = MemoryOpener(Arc::clone(objects));
     let found = block_on(discover(&opener, "s3://b/run/", Complete::AsListed)).unwrap();
-    let splits = cut(&found.unload, 5);
+    let splits = cut(&found.unload, Sizes { rows: 5, ..Sizes::default() });
     serde_json::from_value(json!({
         "version": RunPlan::VERSION,
         "run": { "sync": "s", "run": "r", "fence": 1 },
@@ -57,6 +60,20 @@ fn plan(objects: &Arc<MemoryObjects>, compare: Option<&[&str]>) -> RunPlan {
     .unwrap()
 }
 
+/// The fingerprints of a split in the order of rows.
+fn prints_of(read: &SplitRead, split: u32) -> Vec<Fingerprint> {
+    let objects = MemoryObjects::new();
+    let keys = penstock_model::layout::RunKeys { sync: "s", run: "r" };
+    for earlier in 0..split {
+        objects.insert(&keys.fingerprints(earlier), fingerprints_object(&[], 1));
+    }
+    objects.insert(&keys.fingerprints(split), read.fingerprints.clone());
+    let all = block_on(read_partition(objects.as_ref(), &keys, split + 1, 0, 1)).unwrap();
+    let mut prints: Vec<Fingerprint> = all.iter().collect();
+    prints.sort_by_key(|print| print.place);
+    prints
+}
+
 #[test]
 fn every_row_has_a_fingerprint_in_its_place() {
     let objects = MemoryObjects::new();
@@ -71,14 +88,13 @@ fn every_row_has_a_fingerprint_in_its_place() {
         .map(|split| block_on(read_split_fingerprints(objects.as_ref(), &plan, split)).unwrap())
         .collect();
     assert_eq!(reads.iter().map(|read| read.rows).collect::<Vec<_>>(), [4, 2]);
-    let places: Vec<(u32, u32)> = reads
-        .iter()
-        .flat_map(|read| read.fingerprints.iter().map(|print| (print.place.split, print.place.row)))
-        .collect();
+    let prints: Vec<Fingerprint> =
+        (0..).zip(&reads).flat_map(|(split, read)| prints_of(read, split)).collect();
+    let places: Vec<(u32, u32)> = prints.iter().map(|print| (print.place.split, print.place.row)).collect();
     assert_eq!(places, [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]);
-    assert!(reads[0].fingerprints[2].key.has_null());
+    assert!(prints[2].key.has_null());
     assert_eq!(reads[0].null_counts, BTreeMap::from([("customer_id".to_owned(), 1), ("name".to_owned(), 2)]));
-    assert!(reads[0].fingerprints.iter().all(|print| print.compare_hash.is_none()));
+    assert!(prints.iter().all(|print| print.compare_hash.is_none()));
 
     let error = block_on(read_split_fingerprints(objects.as_ref(), &plan, 2)).unwrap_err();
     assert!(matches!(error, ReadError::Plan { .. }));
@@ -94,7 +110,8 @@ fn another_writer_and_another_cut_change_nothing() {
         (0u32..)
             .zip(&plan.splits)
             .flat_map(|(split, _)| {
-                block_on(read_split_fingerprints(objects.as_ref(), &plan, split)).unwrap().fingerprints
+                let read = block_on(read_split_fingerprints(objects.as_ref(), &plan, split)).unwrap();
+                prints_of(&read, split)
             })
             .map(|print| (print.key, print.row_hash, print.compare_hash))
             .collect()

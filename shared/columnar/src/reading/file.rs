@@ -14,10 +14,11 @@ use parquet::arrow::arrow_reader::{
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder, RowGroupSelection};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
+use penstock_model::port::Objects;
 use penstock_model::unload::{Column, ColumnType, Piece, UnloadFile};
 
 use super::conform::conform;
-use super::{BATCH_ROWS, SplitSource, fetch};
+use super::{BATCH_ROWS, SplitSource, fetch, pages};
 use crate::unload::footer::{self, Pages, decoded};
 use crate::unload::schema::{FileColumn, describe, file_columns, merge};
 use crate::unload::{NaiveTimestamps, UnloadError};
@@ -30,55 +31,77 @@ enum Origin {
     Path(Option<String>),
 }
 
-/// Reads a piece whose first row has the number `first` in the split; `rows` are numbers in the split.
-pub(super) async fn read_piece<E: From<UnloadError>>(
-    source: SplitSource<'_>,
-    piece: &Piece,
+/// A piece whose footer was fetched, ready to be decoded.
+pub(super) struct OpenPiece<'a> {
+    file: &'a UnloadFile,
+    projection: Projection<'a>,
+    located: Pages,
+    decoder: ParquetPushDecoder,
+    numbers: Numbers<'a>,
+}
+
+/// Opens a piece whose first row has the number `first` in the split; `rows` are numbers in the split.
+pub(super) async fn open_piece<'a>(
+    source: SplitSource<'a>,
+    piece: &'a Piece,
     first: u32,
-    rows: Option<&[u32]>,
-    each: &mut impl FnMut(&RecordBatch, &[u32]) -> Result<(), E>,
-) -> Result<(), E> {
+    rows: Option<&'a [u32]>,
+) -> Result<OpenPiece<'a>, UnloadError> {
     let file = usize::try_from(piece.file).ok().and_then(|at| source.unload.files.get(at));
     let file = file.ok_or_else(|| {
         UnloadError::corrupt(&source.unload.prefix, "a split names a file that the unload does not have")
     })?;
-    let pages = if rows.is_some() { Pages::Located } else { Pages::Unlocated };
-    let metadata = footer::fetch(source.objects, &file.key, file.size, &file.etag, pages).await?;
+    let located = if rows.is_some() { Pages::Located } else { Pages::Unlocated };
+    let metadata = footer::fetch(source.objects, &file.key, file.size, &file.etag, located).await?;
     if footer::row_groups(&file.key, &metadata)? != file.row_groups {
-        return Err(UnloadError::corrupt(&file.key, "its row groups are not those that were pinned").into());
+        return Err(UnloadError::corrupt(&file.key, "its row groups are not those that were pinned"));
     }
     let groups = select(file, piece, first, rows)?;
     let projection = Projection::new(file, &metadata, source.columns, source.naive)?;
-    let mut decoder = projection.decoder(file, metadata, groups)?;
-    let mut numbers = match rows {
+    let decoder = projection.decoder(file, metadata, groups)?;
+    let numbers = match rows {
         Some(rows) => Numbers::Chosen(rows.iter()),
         None => Numbers::All(first..first + piece.rows),
     };
-    loop {
-        match decoded(&file.key, || decoder.try_next_reader())? {
-            DecodeResult::Finished => break,
-            DecodeResult::NeedsData(ranges) => {
-                let bytes = fetch::fetch(source.objects, file, &ranges).await?;
-                decoded(&file.key, || decoder.push_ranges(ranges, bytes))?;
-            }
-            DecodeResult::Data(mut reader) => {
-                while let Some(batch) = next_batch(file, &mut reader)? {
-                    let batch = projection.complete(file, &batch)?;
-                    let numbers = numbers.take(batch.num_rows());
-                    if numbers.len() != batch.num_rows() {
-                        return Err(
-                            UnloadError::corrupt(&file.key, "it has more rows than its footer says").into()
-                        );
+    Ok(OpenPiece { file, projection, located, decoder, numbers })
+}
+
+impl OpenPiece<'_> {
+    /// Fetches and decodes its rows.
+    pub(super) async fn read<E: From<UnloadError>>(
+        self,
+        objects: &dyn Objects,
+        each: &mut impl FnMut(&RecordBatch, &[u32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Self { file, projection, located, mut decoder, mut numbers } = self;
+        loop {
+            match decoded(&file.key, || decoder.try_next_reader())? {
+                DecodeResult::Finished => break,
+                DecodeResult::NeedsData(ranges) => {
+                    let bytes = fetch::fetch(objects, file, &ranges).await?;
+                    // Each range begins with a page: it is a whole column of the row group, or a page.
+                    pages::check(bytes.iter().map(AsRef::as_ref), located)
+                        .map_err(|why| UnloadError::corrupt(&file.key, why))?;
+                    decoded(&file.key, || decoder.push_ranges(ranges, bytes))?;
+                }
+                DecodeResult::Data(mut reader) => {
+                    while let Some(batch) = next_batch(file, &mut reader)? {
+                        let batch = projection.complete(file, &batch)?;
+                        let numbers = numbers.take(batch.num_rows());
+                        if numbers.len() != batch.num_rows() {
+                            let why = "it has more rows than its footer says";
+                            return Err(UnloadError::corrupt(&file.key, why).into());
+                        }
+                        each(&batch, &numbers)?;
                     }
-                    each(&batch, &numbers)?;
                 }
             }
         }
-    }
-    if numbers.take(1).is_empty() {
-        Ok(())
-    } else {
-        Err(UnloadError::corrupt(&file.key, "it has fewer rows than its footer says").into())
+        if numbers.take(1).is_empty() {
+            Ok(())
+        } else {
+            Err(UnloadError::corrupt(&file.key, "it has fewer rows than its footer says").into())
+        }
     }
 }
 

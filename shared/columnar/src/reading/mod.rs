@@ -6,12 +6,17 @@
 mod conform;
 mod fetch;
 mod file;
+mod pages;
 
 use arrow::array::RecordBatch;
+use futures::{StreamExt, TryStreamExt, stream};
 use penstock_model::port::Objects;
 use penstock_model::unload::{Column, PinnedUnload, Split};
 
 use crate::unload::{NaiveTimestamps, UnloadError};
+
+/// Footers that are fetched before they are needed.
+const FOOTERS_AHEAD: usize = 8;
 
 /// Rows of a batch, at most.
 pub const BATCH_ROWS: usize = 8192;
@@ -47,21 +52,31 @@ pub async fn read_split<E: From<UnloadError>>(
 ) -> Result<(), E> {
     let mut first = 0;
     let mut rest = rows;
+    let mut opened = Vec::with_capacity(source.split.pieces.len());
     for piece in &source.split.pieces {
         let next = first + piece.rows;
         let within = rest.map(|rest| rest.split_at(rest.partition_point(|row| *row < next)));
         rest = within.map(|(_, rest)| rest);
         let wanted = within.map(|(within, _)| within);
         if wanted.is_none_or(|wanted| !wanted.is_empty()) {
-            file::read_piece(source, piece, first, wanted, &mut each).await?;
+            opened.push(file::open_piece(source, piece, first, wanted));
         }
         first = next;
     }
     if rest.is_some_and(|rest| !rest.is_empty()) {
         return Err(UnloadError::corrupt(&source.unload.prefix, "it lacks rows that it had before").into());
     }
+    // Of many small files most of the time goes by waiting for footers: some are fetched ahead.
+    let mut opened = stream::iter(opened).buffered(FOOTERS_AHEAD);
+    while let Some(piece) = opened.try_next().await? {
+        piece.read(source.objects, &mut each).await?;
+    }
     Ok(())
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod writers;

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::canonical::row_hashes;
-use crate::split::cut;
+use crate::split::{Sizes, cut};
 use crate::testing::{MemoryObjects, MemoryOpener, block_on, parquet_file};
 use crate::unload::{Discovered, discover, with_zone};
 
@@ -41,7 +41,7 @@ fn read(
     naive: NaiveTimestamps,
 ) -> Result<ReadBack, UnloadError> {
     let mut back = ReadBack { batches: vec![], numbers: vec![] };
-    for split in cut(unload, split_rows) {
+    for split in cut(unload, Sizes { rows: split_rows, ..Sizes::default() }) {
         let source = SplitSource { objects: objects.as_ref(), unload, split: &split, columns, naive };
         let mut numbers = Vec::new();
         block_on(read_split(source, rows, |batch, rows| {
@@ -59,7 +59,7 @@ fn read_all(objects: &Arc<MemoryObjects>) -> Result<ReadBack, UnloadError> {
     read(objects, &found.unload, &found.columns, u32::MAX, None, NaiveTimestamps::Kept)
 }
 
-fn many_types() -> RecordBatch {
+pub(super) fn many_types() -> RecordBatch {
     let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
     for key in ["a", "b"] {
         map.keys().append_value(key);

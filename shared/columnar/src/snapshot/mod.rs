@@ -26,6 +26,7 @@ use penstock_model::snapshot::SnapshotManifest;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::format::{FormatError, narrow, read_whole};
+use crate::key_order::{self, Ordered};
 
 pub use parquet_file::write_partition;
 
@@ -47,7 +48,7 @@ impl std::fmt::Debug for SnapshotRow<'_> {
     }
 }
 
-/// A partition's rows, ordered by key. Keys lie in one allocation: a row takes 48 bytes and its key.
+/// A partition's rows, ordered by key. Keys lie in one allocation: a row takes 32 bytes and its key.
 #[derive(Default)]
 pub struct SnapshotRows {
     keys: Vec<u8>,
@@ -60,23 +61,38 @@ impl std::fmt::Debug for SnapshotRows {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Row {
-    hash: u128,
-    key_at: usize,
+    /// The first half of the key hash.
+    prefix: u64,
     row_hash: u64,
-    place: Place,
+    key_at: u32,
     key_len: u32,
+    split: u32,
+    row: u32,
 }
+
+impl Ordered for Row {
+    fn prefix(&self) -> u64 {
+        self.prefix
+    }
+}
+
+/// The keys of a partition take more than 4 GiB: as many as no function has memory for.
+#[derive(Debug, Clone, Copy)]
+struct TooLarge;
 
 impl SnapshotRows {
     /// Rows at hand, in any order.
     pub fn of<'a>(rows: impl IntoIterator<Item = SnapshotRow<'a>>) -> Self {
         let mut all = Self::default();
         for row in rows {
-            all.push(xxh3_128(row.key), row);
+            // What is at hand takes no 4 GiB.
+            if all.push(xxh3_128(row.key), row).is_err() {
+                break;
+            }
         }
-        all.sort();
+        all.sort(1);
         all
     }
 
@@ -97,37 +113,41 @@ impl SnapshotRows {
         self.hashed().map(|(_, row)| row)
     }
 
-    /// The rows with their key hashes, ordered by them.
-    pub(crate) fn hashed(&self) -> impl Iterator<Item = (u128, SnapshotRow<'_>)> {
+    /// The rows with the first halves of their key hashes, ordered by them.
+    pub(crate) fn hashed(&self) -> impl Iterator<Item = (u64, SnapshotRow<'_>)> {
         self.rows.iter().map(|row| {
             let key = key_of(&self.keys, row);
-            (row.hash, SnapshotRow { key, row_hash: row.row_hash, place: row.place })
+            let place = Place { split: row.split, row: row.row };
+            (row.prefix, SnapshotRow { key, row_hash: row.row_hash, place })
         })
     }
 
-    fn push(&mut self, hash: u128, row: SnapshotRow<'_>) {
+    fn push(&mut self, hash: u128, row: SnapshotRow<'_>) -> Result<(), TooLarge> {
         self.rows.push(Row {
-            hash,
-            key_at: self.keys.len(),
+            prefix: key_order::prefix(hash),
             row_hash: row.row_hash,
-            place: row.place,
-            key_len: narrow(row.key.len()),
+            key_at: u32::try_from(self.keys.len()).map_err(|_| TooLarge)?,
+            key_len: u32::try_from(row.key.len()).map_err(|_| TooLarge)?,
+            split: row.place.split,
+            row: row.place.row,
         });
         self.keys.extend_from_slice(row.key);
+        Ok(())
     }
 
-    fn sort(&mut self) {
+    fn sort(&mut self, partitions: u32) {
         let Self { keys, rows } = self;
-        let order = |a: &Row, b: &Row| a.hash.cmp(&b.hash).then_with(|| key_of(keys, a).cmp(key_of(keys, b)));
+        let by_key = |a: &Row, b: &Row| key_of(keys, a).cmp(key_of(keys, b));
+        let order = |a: &Row, b: &Row| a.prefix.cmp(&b.prefix).then_with(|| by_key(a, b));
         // What was written by `write_partition` is in order already.
         if !rows.is_sorted_by(|a, b| order(a, b).is_le()) {
-            rows.sort_by(order);
+            *rows = key_order::sorted(std::mem::take(rows), partitions, by_key);
         }
     }
 }
 
 fn key_of<'a>(keys: &'a [u8], row: &Row) -> &'a [u8] {
-    keys.get(row.key_at..row.key_at + row.key_len as usize).unwrap_or_default()
+    keys.get(row.key_at as usize..row.key_at as usize + row.key_len as usize).unwrap_or_default()
 }
 
 /// The rows of one key partition of today's `partitions`, whatever number of partitions the snapshot was cut into.
@@ -150,7 +170,7 @@ pub async fn read_partition(
         let is_wanted = |hash| partition_of(hash, partitions) == partition;
         parquet_file::read_into(&mut all, &file.key, body, is_wanted)?;
     }
-    all.sort();
+    all.sort(partitions);
     Ok(all)
 }
 

@@ -49,15 +49,44 @@ pub fn write_partition<'a>(
 }
 
 fn write(rows: &[SnapshotRow<'_>], key_columns: &[Column]) -> Result<Bytes, ParquetError> {
-    let types = types(rows, key_columns);
+    // The narrowest types nearly always do: to look at every key before would cost more than to begin again.
+    let narrowest = types(&[], key_columns);
+    match write_as(rows, key_columns, &narrowest, Misfits::Refused)? {
+        Some(body) => Ok(body),
+        None => {
+            let types = types(rows, key_columns);
+            Ok(write_as(rows, key_columns, &types, Misfits::AsKeyBytes)?.unwrap_or_default())
+        }
+    }
+}
+
+/// What becomes of a key that the columns can't say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Misfits {
+    /// There is to be none: wider types may say it.
+    Refused,
+    /// Its bytes are stored.
+    AsKeyBytes,
+}
+
+/// `None` if there is a misfit that is refused.
+fn write_as(
+    rows: &[SnapshotRow<'_>],
+    key_columns: &[Column],
+    types: &[DataType],
+    misfits: Misfits,
+) -> Result<Option<Bytes>, ParquetError> {
     let names = names(key_columns);
-    let schema = Arc::new(schema(&names, &types));
-    let properties = properties(key_columns, &names, &types)?;
+    let schema = Arc::new(schema(&names, types));
+    let properties = properties(key_columns, &names, types)?;
     let mut body = Vec::with_capacity(rows.len() * 16);
     let mut writer = ArrowWriter::try_new(&mut body, schema.clone(), Some(properties))?;
     for rows in rows.chunks(BATCH_ROWS) {
-        let mut columns = arrays(rows, &types);
+        let mut columns = arrays(rows, types);
         let key_bytes = what_the_columns_cannot_say(rows, &columns, key_columns);
+        if misfits == Misfits::Refused && key_bytes.null_count() < rows.len() {
+            return Ok(None);
+        }
         columns.push(Arc::new(key_bytes));
         columns.push(numbers(rows, |row| row.row_hash.cast_signed()));
         columns.push(numbers(rows, |row| i64::from(row.place.split)));
@@ -65,7 +94,7 @@ fn write(rows: &[SnapshotRow<'_>], key_columns: &[Column]) -> Result<Bytes, Parq
         writer.write(&RecordBatch::try_new(schema.clone(), columns)?)?;
     }
     writer.close()?;
-    Ok(Bytes::from(body))
+    Ok(Some(Bytes::from(body)))
 }
 
 fn numbers(rows: &[SnapshotRow<'_>], number: impl Fn(&SnapshotRow<'_>) -> i64) -> ArrayRef {
@@ -124,6 +153,7 @@ fn properties(
         ]))
         .set_column_dictionary_enabled(path(SPLIT), true)
         .set_column_encoding(path(ROW), Encoding::DELTA_BINARY_PACKED)
+        .set_column_compression(path(ROW), Compression::UNCOMPRESSED)
         .set_column_compression(path(ROW_HASH), Compression::UNCOMPRESSED);
     for (name, data_type) in names.iter().zip(types) {
         if *data_type == DataType::Int64 {
@@ -230,7 +260,7 @@ fn push_batch(
         let hash = xxh3_128(&key);
         if is_wanted(hash) {
             let place = Place { split: u32::try_from(split).ok()?, row: u32::try_from(row).ok()? };
-            all.push(hash, SnapshotRow { key: &key, row_hash: row_hash.cast_unsigned(), place });
+            all.push(hash, SnapshotRow { key: &key, row_hash: row_hash.cast_unsigned(), place }).ok()?;
         }
     }
     Some(())

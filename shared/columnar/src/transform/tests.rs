@@ -45,6 +45,7 @@ fn unload() -> (Arc<MemoryObjects>, PinnedUnload, Vec<Split>) {
         etag,
         rows: 6,
         row_groups: vec![2, 2, 2],
+        row_group_bytes: vec![],
         partition_values: BTreeMap::new(),
     };
     let pinned = PinnedUnload {

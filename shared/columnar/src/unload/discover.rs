@@ -17,7 +17,7 @@ use super::manifest::{Manifest, Meta, is_manifest_name, resolve};
 use super::schema::{FileColumn, FileSchema, file_columns, merge_files};
 
 /// Footers that are fetched at the same time.
-const FOOTERS_IN_FLIGHT: usize = 16;
+const FOOTERS_IN_FLIGHT: usize = 64;
 /// How much later than its marker a file may have been written: folders are copied in any order.
 const COPY_TOLERANCE_MS: i64 = 60_000;
 const MARKER: &str = "_SUCCESS";
@@ -166,6 +166,7 @@ struct Wanted {
 
 struct Footer {
     row_groups: Vec<u32>,
+    row_group_bytes: Vec<u64>,
     columns: Vec<FileColumn>,
 }
 
@@ -340,7 +341,8 @@ async fn footer_of(objects: &dyn Objects, wanted: &Wanted) -> Result<Footer, Unl
     if let Some(stated) = wanted.meta.record_count.filter(|stated| *stated != rows) {
         return Err(UnloadError::corrupt(key, format!("it has {rows} rows, its manifest says {stated}")));
     }
-    Ok(Footer { row_groups, columns: file_columns(key, &metadata)? })
+    let row_group_bytes = footer::row_group_bytes(&metadata);
+    Ok(Footer { row_groups, row_group_bytes, columns: file_columns(key, &metadata)? })
 }
 
 fn total(row_groups: &[u32]) -> u64 {
@@ -383,6 +385,7 @@ fn file(wanted: Wanted, footer: Footer) -> UnloadFile {
         etag,
         rows: total(&footer.row_groups),
         row_groups: footer.row_groups,
+        row_group_bytes: footer.row_group_bytes,
         partition_values: wanted.partition_values,
     }
 }

@@ -7,7 +7,7 @@ use parquet::DecodeResult;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     PageIndexPolicy, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataPushDecoder,
-    ParquetStatisticsPolicy,
+    ParquetStatisticsPolicy, RowGroupMetaData,
 };
 use penstock_model::port::{ETag, Objects};
 
@@ -123,4 +123,16 @@ pub(crate) fn row_groups(file: &str, metadata: &ParquetMetaData) -> Result<Vec<u
         return Err(UnloadError::corrupt(file, "its row groups do not add up to its count of rows"));
     }
     Ok(rows)
+}
+
+/// The bytes of each row group once unpacked, as far as the footer can be believed.
+pub(crate) fn row_group_bytes(metadata: &ParquetMetaData) -> Vec<u64> {
+    let unpacked = |group: &RowGroupMetaData| {
+        let columns = group.columns().iter().map(|column| {
+            let larger = column.uncompressed_size().max(column.compressed_size());
+            u64::try_from(larger).unwrap_or(0)
+        });
+        columns.fold(0, u64::saturating_add)
+    };
+    metadata.row_groups().iter().map(unpacked).collect()
 }

@@ -29,6 +29,10 @@ pub struct Unload {
     /// The zone of timestamps that come without one: `UTC` or an offset such as `+02:00`. Left out, they stay without a zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub naive_timestamps: Option<String>,
+    /// Columns of JSON text that are compared by what they say: white space, the order of members and the way a number
+    /// is written then count for nothing. For SUPER, VARIANT and OBJECT, which may come in another order every day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub json_columns: Vec<String>,
 }
 
 /// What tells that an unload is complete.

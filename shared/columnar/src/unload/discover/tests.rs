@@ -1,8 +1,12 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use arrow::array::{
     ArrayRef, Decimal128Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
+use bytes::Bytes;
+use penstock_model::port::{Boxed, Condition, ETag, ObjectError, Put};
 use penstock_model::unload::ColumnType;
 use penstock_model::{Failure, FailureName};
 
@@ -297,4 +301,121 @@ fn a_small_file_costs_one_read_and_its_future_may_move() {
     }
     block_on(movable(future)).unwrap();
     assert_eq!(objects.take_reads().len(), 1);
+}
+
+/// Answers every range only once it was asked again, so that reads are in flight at the same time; counts them.
+#[derive(Debug, Default)]
+struct InFlight {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    reads: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Slow {
+    objects: Arc<MemoryObjects>,
+    seen: InFlight,
+}
+
+impl Objects for Slow {
+    fn get<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<(Bytes, ETag)>, ObjectError>> {
+        self.objects.get(key)
+    }
+
+    fn get_range<'a>(
+        &'a self,
+        key: &'a str,
+        range: std::ops::Range<u64>,
+        version: Option<&'a ETag>,
+    ) -> Boxed<'a, Result<Bytes, ObjectError>> {
+        Box::pin(async move {
+            let now = self.seen.now.fetch_add(1, Ordering::Relaxed) + 1;
+            self.seen.most.fetch_max(now, Ordering::Relaxed);
+            self.seen.reads.fetch_add(1, Ordering::Relaxed);
+            let mut is_first = true;
+            std::future::poll_fn(|context| {
+                if std::mem::take(&mut is_first) {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            })
+            .await;
+            let bytes = self.objects.get_range(key, range, version).await;
+            self.seen.now.fetch_sub(1, Ordering::Relaxed);
+            bytes
+        })
+    }
+
+    fn head<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<ObjectMeta>, ObjectError>> {
+        self.objects.head(key)
+    }
+
+    fn put<'a>(
+        &'a self,
+        key: &'a str,
+        body: Bytes,
+        condition: Condition,
+    ) -> Boxed<'a, Result<Put, ObjectError>> {
+        self.objects.put(key, body, condition)
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> Boxed<'a, Result<Vec<ObjectMeta>, ObjectError>> {
+        self.objects.list(prefix)
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), ObjectError>> {
+        self.objects.delete(key)
+    }
+
+    fn bucket(&self) -> &str {
+        self.objects.bucket()
+    }
+}
+
+#[derive(Debug)]
+struct SlowOpener(Arc<Slow>);
+
+impl OpenObjects for SlowOpener {
+    fn open(&self, _: &str) -> Result<Arc<dyn Objects>, ObjectError> {
+        let objects: Arc<dyn Objects> = self.0.clone();
+        Ok(objects)
+    }
+}
+
+#[test]
+fn five_thousand_small_files_cost_a_request_each_many_at_a_time_and_few_splits() {
+    let objects = MemoryObjects::new();
+    let body = Bytes::from(ids(20));
+    for file in 0..5_000 {
+        objects.insert(&format!("run/{file:05}.parquet"), body.clone());
+    }
+    let slow = Arc::new(Slow { objects, seen: InFlight::default() });
+    let found =
+        block_on(discover(&SlowOpener(Arc::clone(&slow)), "s3://b/run/", Complete::AsListed)).unwrap();
+    assert_eq!(found.unload.files.len(), 5_000);
+    assert_eq!(slow.seen.reads.load(Ordering::Relaxed), 5_000);
+    let most = slow.seen.most.load(Ordering::Relaxed);
+    assert_eq!(most, FOOTERS_IN_FLIGHT, "footers are fetched side by side, and no more than that");
+
+    let splits = crate::split::cut(&found.unload, crate::split::Sizes::default());
+    assert_eq!(splits.len(), 20, "250 files each");
+    let source = crate::reading::SplitSource {
+        objects: slow.as_ref(),
+        unload: &found.unload,
+        split: &splits[0],
+        columns: &found.columns,
+        naive: crate::unload::NaiveTimestamps::Kept,
+    };
+    slow.seen.reads.store(0, Ordering::Relaxed);
+    slow.seen.most.store(0, Ordering::Relaxed);
+    let mut rows = 0;
+    block_on(crate::reading::read_split(source, None, |batch, _| {
+        rows += batch.num_rows();
+        Ok::<(), UnloadError>(())
+    }))
+    .unwrap();
+    assert_eq!(rows, 250 * 20);
+    assert!(slow.seen.reads.load(Ordering::Relaxed) <= 500, "two requests a file");
+    assert!((2..=16).contains(&slow.seen.most.load(Ordering::Relaxed)), "footers are fetched ahead");
 }

@@ -1,0 +1,147 @@
+//! The order of rows within a key partition: by key hash, of which the first half nearly always decides.
+//!
+//! Hashes are spread evenly, so rows are first dealt out into buckets by the hash's first bits: each bucket then is
+//! sorted within the processor's nearest cache. Over a million rows that is several times cheaper than one sort.
+
+use std::cmp::Ordering;
+
+/// Rows of a bucket, about: they fit the nearest cache.
+const BUCKET_ROWS: usize = 256;
+/// More buckets than this are dealt out to slower than they are sorted.
+const MOST_BUCKETS: usize = 4096;
+
+/// A row with a key hash. Its key lies in bytes of somebody else's.
+pub(crate) trait Ordered: Copy + Default {
+    /// The first half of the key hash.
+    fn prefix(&self) -> u64;
+}
+
+/// The first half of a key hash.
+pub(crate) fn prefix(hash: u128) -> u64 {
+    u64::try_from(hash >> 64).unwrap_or(u64::MAX)
+}
+
+/// The rows of one of `partitions`, ordered by the first half of the key hash and then by `then`.
+pub(crate) fn sorted<T: Ordered>(rows: Vec<T>, partitions: u32, then: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
+    sorted_with_bytes(rows, partitions, |_| &[], |_, _| {}, |_, a, b| then(a, b)).0
+}
+
+/// The same, with bytes of each row (`bytes_of`) copied into one allocation, where those of neighbours lie near each
+/// other: whoever then goes through the rows in their order finds the bytes in the processor's cache. `moved` tells a row where
+/// its bytes begin, and `then` is shown all of them.
+pub(crate) fn sorted_with_bytes<'a, T: Ordered>(
+    rows: Vec<T>,
+    partitions: u32,
+    bytes_of: impl Fn(&T) -> &'a [u8],
+    moved: impl Fn(&mut T, usize),
+    then: impl Fn(&[u8], &T, &T) -> Ordering,
+) -> (Vec<T>, Vec<u8>) {
+    let buckets = Buckets::of(rows.len(), partitions);
+    let (mut row_ends, mut byte_ends) = (vec![0usize; buckets.count], vec![0usize; buckets.count]);
+    for row in &rows {
+        let bucket = buckets.of_row(row);
+        if let (Some(rows), Some(bytes)) = (row_ends.get_mut(bucket), byte_ends.get_mut(bucket)) {
+            *rows += 1;
+            *bytes += bytes_of(row).len();
+        }
+    }
+    let (mut next_row, mut next_byte) = (starts(&mut row_ends), starts(&mut byte_ends));
+    let mut dealt = vec![T::default(); rows.len()];
+    let mut bytes = vec![0u8; byte_ends.last().copied().unwrap_or(0)];
+    for row in &rows {
+        let bucket = buckets.of_row(row);
+        let (Some(at), Some(byte)) = (next_row.get_mut(bucket), next_byte.get_mut(bucket)) else { continue };
+        let block = bytes_of(row);
+        if let (Some(place), Some(copy)) = (dealt.get_mut(*at), bytes.get_mut(*byte..*byte + block.len())) {
+            *place = *row;
+            moved(place, *byte);
+            copy.copy_from_slice(block);
+        }
+        *at += 1;
+        *byte += block.len();
+    }
+    drop(rows);
+    let by = |a: &T, b: &T| a.prefix().cmp(&b.prefix()).then_with(|| then(&bytes, a, b));
+    let mut rest = dealt.as_mut_slice();
+    let mut start = 0;
+    for end in row_ends {
+        let (bucket, others) = rest.split_at_mut(end - start);
+        bucket.sort_unstable_by(by);
+        (rest, start) = (others, end);
+    }
+    (dealt, bytes)
+}
+
+/// How rows are dealt out.
+#[derive(Debug, Clone, Copy)]
+struct Buckets {
+    count: usize,
+    /// The bits that say the partition are the same in all rows.
+    partition_bits: u32,
+    shift: u32,
+}
+
+impl Buckets {
+    fn of(rows: usize, partitions: u32) -> Self {
+        let count = (rows / BUCKET_ROWS).next_power_of_two().min(MOST_BUCKETS);
+        Self { count, partition_bits: partitions.trailing_zeros(), shift: 64 - count.trailing_zeros() }
+    }
+
+    fn of_row(self, row: &impl Ordered) -> usize {
+        // One bucket shifts all bits away, which is none.
+        let bucket = (row.prefix() << self.partition_bits).checked_shr(self.shift);
+        usize::try_from(bucket.unwrap_or(0)).unwrap_or(0)
+    }
+}
+
+/// Makes ends of counts, and gives the starts.
+fn starts(counts: &mut [usize]) -> Vec<usize> {
+    let mut start = 0;
+    let mut starts = Vec::with_capacity(counts.len());
+    for count in counts {
+        starts.push(start);
+        start += *count;
+        *count = start;
+    }
+    starts
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+    struct Row {
+        prefix: u64,
+        more: u8,
+    }
+
+    impl Ordered for Row {
+        fn prefix(&self) -> u64 {
+            self.prefix
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn dealing_out_sorts_like_sorting(
+            seed: u64, count in 0u64..5_000, bits in 0u32..8, partition: u32, clumped: bool,
+        ) {
+            let partition = u64::from(partition) & ((1 << bits) - 1);
+            let rows: Vec<Row> = (0..count)
+                .map(|n| {
+                    let spread = (n + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let prefix = if clumped { spread % 7 } else { spread };
+                    let top = partition.checked_shl(64 - bits).unwrap_or(0);
+                    Row { prefix: (prefix >> bits) | top, more: (n % 5) as u8 }
+                })
+                .collect();
+            let mut expected = rows.clone();
+            expected.sort();
+            prop_assert_eq!(sorted(rows, 1 << bits, |a, b| a.more.cmp(&b.more)), expected);
+        }
+    }
+}

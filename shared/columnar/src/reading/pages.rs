@@ -1,0 +1,283 @@
+//! Page headers, looked at before a page is unpacked: they say how large it will be, and may lie.
+//!
+//! The decoder sets memory aside for what a header says. A file of a few kilobytes could so ask for gigabytes, which
+//! ends a process instead of a read. Source of the format: github.com/apache/parquet-format, `parquet.thrift`
+//! (`PageHeader`), in Thrift's compact protocol.
+
+use crate::unload::footer::Pages;
+
+/// The largest page that is unpacked. Writers make pages of about 1 MB; the largest we know of (DuckDB) are of 100 MB.
+const MOST_PAGE_BYTES: u64 = 256 * 1024 * 1024;
+/// The most that the pages of a row group's columns may take at the same time: one page and one dictionary a column.
+const MOST_OPEN_BYTES: u64 = 1024 * 1024 * 1024;
+/// Values of a page: of a repeated column a few bytes could say any number of them.
+const MOST_PAGE_VALUES: u64 = 64 * 1024 * 1024;
+/// Structures within structures of a header; there are two.
+const DEEPEST: usize = 8;
+
+/// Checks the pages in some stretches of a file, of which each begins with a page: whole columns of a row group, or
+/// single pages if they were located. What can't be read as a header is left for the decoder to judge.
+pub(super) fn check<'a>(stretches: impl IntoIterator<Item = &'a [u8]>, pages: Pages) -> Result<(), String> {
+    let mut open = 0u64;
+    for column in stretches {
+        let (mut largest, mut dictionary) = (0u64, 0u64);
+        let mut rest = column;
+        while let Some((page, after)) = header(rest) {
+            if page.unpacked > MOST_PAGE_BYTES {
+                return Err(format!("a page of it claims {} bytes", page.unpacked));
+            }
+            if page.values > MOST_PAGE_VALUES {
+                return Err(format!("a page of it claims {} values", page.values));
+            }
+            let kind = if page.is_dictionary { &mut dictionary } else { &mut largest };
+            *kind = page.unpacked.max(*kind);
+            let packed = usize::try_from(page.packed).unwrap_or(usize::MAX);
+            let Some(next) = after.get(packed..).filter(|next| next.len() < rest.len()) else { break };
+            rest = next;
+        }
+        open = open.saturating_add(largest).saturating_add(dictionary);
+    }
+    match pages {
+        Pages::Unlocated if open > MOST_OPEN_BYTES => Err(format!("its pages claim {open} bytes at a time")),
+        // Single pages are unpacked one after the other.
+        Pages::Unlocated | Pages::Located => Ok(()),
+    }
+}
+
+/// What a page header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Page {
+    is_dictionary: bool,
+    unpacked: u64,
+    packed: u64,
+    values: u64,
+}
+
+/// The header at the beginning of some bytes, and what follows it.
+fn header(bytes: &[u8]) -> Option<(Page, &[u8])> {
+    let mut reader = Reader(bytes);
+    let mut page = Page::default();
+    let mut field = 0i64;
+    while let Some(kind) = reader.field(&mut field)? {
+        match (field, kind) {
+            (1, Kind::Number) => page.is_dictionary = reader.number()? == 2,
+            (2, Kind::Number) => page.unpacked = reader.size()?,
+            (3, Kind::Number) => page.packed = reader.size()?,
+            (5 | 7 | 8, Kind::Structure) => page.values = reader.first_number()?,
+            (_, kind) => reader.skip(kind, 0)?,
+        }
+    }
+    Some((page, reader.0))
+}
+
+/// Kinds of Thrift's compact protocol, as far as reading goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A boolean, whose value lies in its kind.
+    Nothing,
+    Byte,
+    Number,
+    Double,
+    Block,
+    List,
+    Map,
+    Structure,
+}
+
+impl Kind {
+    const fn of(code: u8) -> Option<Self> {
+        Some(match code {
+            1 | 2 => Self::Nothing,
+            3 => Self::Byte,
+            4..=6 => Self::Number,
+            7 => Self::Double,
+            8 => Self::Block,
+            9 | 10 => Self::List,
+            11 => Self::Map,
+            12 => Self::Structure,
+            _ => return None,
+        })
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn jump(&mut self, len: u64) -> Option<()> {
+        self.0 = self.0.get(usize::try_from(len).ok()?..)?;
+        Some(())
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn number(&mut self) -> Option<i64> {
+        let raw = self.varint()?;
+        Some((raw >> 1).cast_signed() ^ -((raw & 1).cast_signed()))
+    }
+
+    /// A size; a negative one is none.
+    fn size(&mut self) -> Option<u64> {
+        u64::try_from(self.number()?).ok()
+    }
+
+    /// The next field's number and kind; `Some(None)` at the end of the structure.
+    fn field(&mut self, field: &mut i64) -> Option<Option<Kind>> {
+        let head = self.byte()?;
+        if head == 0 {
+            return Some(None);
+        }
+        let step = i64::from(head >> 4);
+        *field = if step == 0 { self.number()? } else { field.checked_add(step)? };
+        Kind::of(head & 0x0f).map(Some)
+    }
+
+    /// The number in field 1 of a structure, which is skipped.
+    fn first_number(&mut self) -> Option<u64> {
+        let mut found = 0;
+        let mut field = 0;
+        loop {
+            match self.field(&mut field)? {
+                None => return Some(found),
+                Some(Kind::Number) if field == 1 => found = self.size()?,
+                Some(kind) => self.skip(kind, 1)?,
+            }
+        }
+    }
+
+    fn skip(&mut self, kind: Kind, depth: usize) -> Option<()> {
+        if depth > DEEPEST {
+            return None;
+        }
+        match kind {
+            Kind::Nothing => Some(()),
+            Kind::Byte => self.jump(1),
+            Kind::Number => self.varint().map(drop),
+            Kind::Double => self.jump(8),
+            Kind::Block => {
+                let len = self.varint()?;
+                self.jump(len)
+            }
+            Kind::List => {
+                let head = self.byte()?;
+                let kind = Kind::of(head & 0x0f)?;
+                let count = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
+                self.items(&[kind], count, depth)
+            }
+            Kind::Map => {
+                let count = self.varint()?;
+                if count == 0 {
+                    return Some(());
+                }
+                let kinds = self.byte()?;
+                self.items(&[Kind::of(kinds >> 4)?, Kind::of(kinds & 0x0f)?], count, depth)
+            }
+            Kind::Structure => {
+                let mut field = 0;
+                while let Some(kind) = self.field(&mut field)? {
+                    self.skip(kind, depth + 1)?;
+                }
+                Some(())
+            }
+        }
+    }
+
+    fn items(&mut self, kinds: &[Kind], count: u64, depth: usize) -> Option<()> {
+        // In a collection a boolean takes a byte, so that no item is without one.
+        if count > self.0.len() as u64 {
+            return None;
+        }
+        for _ in 0..count {
+            for kind in kinds {
+                let kind = if *kind == Kind::Nothing { Kind::Byte } else { *kind };
+                self.skip(kind, depth + 1)?;
+            }
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn varint(mut value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push((value & 0x7f) as u8);
+        bytes
+    }
+
+    /// A data page's header with statistics and a checksum, as writers make it.
+    fn data_page(unpacked: u64, packed: u64, values: u64) -> Vec<u8> {
+        let mut bytes = vec![0x15, 0x00, 0x15];
+        bytes.extend(varint(unpacked * 2));
+        bytes.push(0x15);
+        bytes.extend(varint(packed * 2));
+        // A checksum, then the data page header: values, three encodings, statistics of two texts.
+        bytes.extend([0x15, 0x0d, 0x1c, 0x15]);
+        bytes.extend(varint(values * 2));
+        bytes.extend([
+            0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x1c, 0x18, 0x01, b'z', 0x18, 0x01, b'a', 0x00, 0x00, 0x00,
+        ]);
+        bytes
+    }
+
+    #[test]
+    fn headers_are_read_and_what_they_claim_is_bounded() {
+        let mut column = data_page(100, 3, 10);
+        column.extend(b"abc");
+        column.extend(data_page(200, 2, 20));
+        column.extend(b"de");
+        let (page, _) = header(&column).unwrap();
+        assert_eq!(page, Page { is_dictionary: false, unpacked: 100, packed: 3, values: 10 });
+        assert_eq!(check([column.as_slice()], Pages::Unlocated), Ok(()));
+
+        column.extend(data_page(MOST_PAGE_BYTES + 1, 2, 20));
+        assert_eq!(
+            check([column.as_slice()], Pages::Unlocated).unwrap_err(),
+            "a page of it claims 268435457 bytes"
+        );
+        assert!(
+            check([data_page(1, 1, 1 << 31).as_slice()], Pages::Located)
+                .unwrap_err()
+                .ends_with("2147483648 values")
+        );
+        let large = data_page(MOST_PAGE_BYTES, 1, 1);
+        assert_eq!(check([large.as_slice(); 4], Pages::Unlocated), Ok(()));
+        assert!(check([large.as_slice(); 5], Pages::Unlocated).unwrap_err().contains("at a time"));
+        assert_eq!(check([large.as_slice(); 5], Pages::Located), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in any::<Vec<u8>>(), at in any::<prop::sample::Index>(), byte: u8) {
+            drop(check([bytes.as_slice()], Pages::Unlocated));
+            let mut page = data_page(100, 0, 10);
+            page.extend(data_page(100, 0, 10));
+            let at = at.index(page.len());
+            page[at] = byte;
+            drop(check([page.as_slice()], Pages::Unlocated));
+        }
+    }
+}
