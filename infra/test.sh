@@ -232,6 +232,11 @@ make_proof() {
     npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund
 }
 
+make_http_proof() {
+  cp infra/proof/http/package.json infra/proof/http/package-lock.json "$1" &&
+    npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund
+}
+
 proof() {
   step "clients"
   local clients
@@ -240,6 +245,13 @@ proof() {
   cargo build --locked --bin penstock
   step "Salesforce"
   "$clients/python/bin/python" -B infra/proof/salesforce/compare.py "$CARGO_TARGET_DIR/debug/penstock" "$clients/node_modules"
+  step "Mailchimp and HubSpot"
+  local described
+  described=$(made_once "proof-http-$(digest infra/proof/http/package-lock.json)" make_http_proof)
+  # Modules are looked for beside the scripts.
+  cp infra/proof/http/*.mjs "$described/"
+  mkdir "$work/proof"
+  node "$described/proof.mjs" "$CARGO_TARGET_DIR/debug/penstock" "$work/proof"
 }
 
 case ${1:-all} in
