@@ -82,7 +82,9 @@ fn quoted(text: &str, before: Option<char>) -> Option<usize> {
 /// What stands in the quotes, if it is a name of the kind that APIs put into their messages: `INVALID_EMAIL`.
 fn constant(quoted: &str) -> Option<&str> {
     let name = quoted.trim_matches(|c| QUOTES.iter().any(|(open, close)| c == *open || c == *close));
-    let is_name = name.contains('_') && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let is_name = name.contains('_')
+        && name.contains(|c: char| c.is_ascii_uppercase())
+        && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
     (is_name && name.len() < LONGEST_WORD).then_some(name)
 }
 
@@ -148,6 +150,7 @@ mod tests {
                 "not valid ? false ? INVALID_EMAIL",
             ),
             ("status:'on hold', name='Ann B'", "status ? name ?"),
+            (r#"not "_" but "A_B""#, "not ? but A_B"),
         ];
         for (message, expected) in cases {
             assert_eq!(words(message), expected, "{message}");
@@ -201,6 +204,7 @@ mod tests {
             "'[^'\\\\]{0,20}'",
             "“[^”\\\\]{0,20}”",
         ]
+        .prop_filter("a constant is a word", |value| constant(value).is_none())
     }
 
     /// A sentence: words, with values between some of them.
