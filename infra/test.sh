@@ -5,7 +5,7 @@
 #   infra/test.sh simulate [--seeds N | --seed N]
 #   infra/test.sh rules [--seeds N] [PATTERN]
 #   infra/test.sh aws [quick]
-#   infra/test.sh advisories
+#   infra/test.sh advisories [DATABASE]
 #   infra/test.sh proof
 #
 # lint: format, lints, dependencies, template, state machine. unit: every test. all (the default): both.
@@ -13,8 +13,8 @@
 # delivery protocol out of a copy of the code, and shows which stories miss it. aws: builds the bundle, deploys it to an
 # emulator on loopback and tells both engines the same scenarios (some 20 minutes the first time, mostly building); with
 # quick, the functions are built as tests are, without cargo-lambda and zig. advisories: whether a known weakness or a
-# withdrawn version is among the dependencies; downloads RustSec's database. proof: holds what is sent against
-# what other clients send for the same rows.
+# withdrawn version is among the dependencies; downloads RustSec's database, or takes a clone of it that is on this machine.
+# proof: holds what is sent against what other clients send for the same rows.
 # Needs Rust with rustfmt and clippy, Python 3.9 or later, node, and PostgreSQL's server programs. Tools are kept under
 # ~/.cache/penstock (or XDG_CACHE_HOME), as is what cargo builds unless CARGO_TARGET_DIR says otherwise: another clone
 # then finds most of it done.
@@ -123,6 +123,7 @@ lint() {
 
   step "policies"
   "$python/bin/python" -B infra/lint/policies.py "$work/template.json"
+  "$python/bin/python" -B infra/lint/needed.py "$work/template.json"
   echo "no findings"
 
   step "state machine"
@@ -137,7 +138,18 @@ advisories() {
   step "dependencies: advisories"
   local deny
   deny=$(made_once "cargo-deny-$deny_version" make_deny)
-  "$deny/bin/cargo-deny" --locked check advisories
+  if [ -z "${1:-}" ]; then
+    "$deny/bin/cargo-deny" --locked check advisories
+    return
+  fi
+  # The folder's name is that which cargo-deny makes of RustSec's address.
+  git clone --quiet "$1" "$work/advisories/advisory-db-3157b0e258782691"
+  awk -v databases="$work/advisories" '
+    { print }
+    /^\[advisories\]/ { printf "db-path = \"%s\"\nmaximum-db-staleness = \"P1Y\"\n", databases }
+  ' .deny.toml >"$work/deny.toml"
+  git -C "$1" log -1 --format='the database is of %cs'
+  "$deny/bin/cargo-deny" --offline --locked --config "$work/deny.toml" check advisories
 }
 
 unit() {
