@@ -13,8 +13,10 @@ use penstock_model::settle::ChunkReached;
 pub(crate) enum Wave {
     /// All of them: the sync has no canary, or it is all there is.
     All,
-    /// The canary.
+    /// The canary; the rest may follow.
     Canary,
+    /// The rows of a limited run; the rest never follows.
+    Limited,
     /// What follows the canary.
     Rest,
     /// Nothing: there is nothing to send, or too many of the canary's rows were rejected.
@@ -48,11 +50,11 @@ pub(crate) async fn wave(
     let result = penstock_commit::load_chunk(state, plan, *canary).await?;
     let is_delivered =
         result.reached == ChunkReached::Attempted || result.outcomes.iter().all(Option::is_some);
-    if !is_delivered {
-        return Ok(Wave::Canary);
-    }
-    if plan.options.limit.is_some() {
-        return Ok(Wave::Nothing);
+    match (is_delivered, plan.options.limit) {
+        (false, None) => return Ok(Wave::Canary),
+        (false, Some(_)) => return Ok(Wave::Limited),
+        (true, Some(_)) => return Ok(Wave::Nothing),
+        (true, None) => {}
     }
     let mut counts = Counts::default();
     result.outcomes.iter().flatten().for_each(|outcome| counts.add(outcome));

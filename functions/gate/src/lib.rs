@@ -64,20 +64,24 @@ pub async fn handle(
         canary::wave(state, &plan, &decision).await?
     };
     let verdict = match wave {
-        canary::Wave::All | canary::Wave::Canary | canary::Wave::Rest => GateVerdict::Deliver,
+        canary::Wave::All | canary::Wave::Canary | canary::Wave::Limited | canary::Wave::Rest => {
+            GateVerdict::Deliver
+        }
         // Finish commits what the canary achieved, writes its dead letters, and says that they were too many.
         canary::Wave::Nothing => GateVerdict::Finish,
     };
     let keys = plan.run.keys();
     let key = match wave {
-        canary::Wave::All | canary::Wave::Canary | canary::Wave::Nothing => keys.chunks(),
+        canary::Wave::All | canary::Wave::Canary | canary::Wave::Limited | canary::Wave::Nothing => {
+            keys.chunks()
+        }
         canary::Wave::Rest => keys.chunks_after_canary(),
     };
     Ok(GateResponse {
         contract: CONTRACT,
         verdict,
         chunks: ObjectRef { bucket: context.state.bucket().to_owned(), key },
-        more: wave == canary::Wave::Canary && plan.options.limit.is_none(),
+        more: wave == canary::Wave::Canary,
         concurrency: plan.definition.concurrency(),
     })
 }
