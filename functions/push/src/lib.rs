@@ -9,6 +9,7 @@ use penstock_destinations::{
     Destination, Guard, JobMaker, NotedJob, Parts, ReqwestTransport, Rest, SystemResolver, Work,
 };
 use penstock_lambda_kit::Invocation;
+use penstock_model::Timestamp;
 use penstock_model::contract::{CONTRACT, LONGEST_CURSOR, Progress, ProgressStatus, PushRequest};
 use penstock_model::failure::{Failure, FailureName, Handling};
 use penstock_model::lease::{AbortMarker, Attempt};
@@ -27,8 +28,11 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(30);
 const MOST_ROUNDS: u32 = 1_000;
 /// So many attempts in a row that die without a receipt make a chunk poison.
 const DEATHS_OF_POISON: usize = 3;
-/// Kept of the invocation's time for the last receipts.
+/// Kept of an attempt's time for the last receipts.
 const RESERVE: Duration = Duration::from_secs(5);
+/// An attempt sends for so long at most, and then pauses, to be called again at once. It is as long as the next one has to wait
+/// if this one is killed: the platform would give it ten minutes.
+const STRETCH: Duration = Duration::from_secs(120);
 
 /// What push needs from outside.
 #[derive(Debug, Clone)]
@@ -103,7 +107,9 @@ pub async fn handle(
         let written = Attempt { deadline, idle };
         json::put_json(state, &attempt_key, &written, Condition::Always).await
     };
-    record(Some(invocation.deadline), false).await?;
+    let answer_timeout = plan.definition.answer_timeout().unwrap_or_default();
+    let deadline = deadline(started, invocation.deadline, answer_timeout);
+    record(Some(deadline), false).await?;
     let (operations, jobs) = match begin(context, &plan, request.chunk, &attempt).await {
         Ok(Beginning::Send(operations, jobs)) => (operations, jobs),
         Ok(Beginning::Yield) => {
@@ -120,8 +126,7 @@ pub async fn handle(
         }
     };
 
-    let until =
-        penstock_model::Timestamp(invocation.deadline.0 - i64::try_from(RESERVE.as_millis()).unwrap_or(0));
+    let until = Timestamp(deadline.0 - i64::try_from(RESERVE.as_millis()).unwrap_or(0));
     let cursor = fresh(request.cursor.as_deref(), &before);
     let witness = Receipts::new(context, &plan, request.chunk, attempt.clone());
     let work = Work { operations, cursor, jobs, until, witness: &witness };
@@ -152,6 +157,11 @@ pub async fn handle(
             Err(failure)
         }
     }
+}
+
+/// After which moment an attempt sends nothing. A connection whose answers may take long has time for one of them.
+fn deadline(started: Timestamp, end: Timestamp, answer_timeout: Duration) -> Timestamp {
+    end.min(started.plus(STRETCH + answer_timeout))
 }
 
 /// What an attempt finds once it is recorded.
@@ -312,7 +322,7 @@ async fn abort(
     state: &dyn Objects,
     plan: &RunPlan,
     failure: &Failure,
-    writer_started: penstock_model::Timestamp,
+    writer_started: Timestamp,
 ) -> Result<(), Failure> {
     let key = plan.run.keys().abort();
     let marker = AbortMarker { name: failure.name, message: failure.full_message(), writer_started };
@@ -345,6 +355,14 @@ mod tests {
         let marked = |length| marked("a", Some("7".repeat(length))).map(|cursor| cursor.len());
         assert_eq!(marked(LONGEST_CURSOR - 2), Some(LONGEST_CURSOR));
         assert_eq!(marked(LONGEST_CURSOR - 1), None);
+    }
+
+    #[test]
+    fn an_attempt_sends_for_two_minutes_and_an_answer_and_never_past_the_invocation_s_end() {
+        for (end_s, answer_s, expected_s) in [(600, 0, 120), (600, 300, 420), (15, 0, 15), (300, 300, 300)] {
+            let [end, expected] = [end_s, expected_s].map(|seconds| Timestamp(7 + seconds * 1_000));
+            assert_eq!(deadline(Timestamp(7), end, Duration::from_secs(answer_s)), expected);
+        }
     }
 
     #[test]

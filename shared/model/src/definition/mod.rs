@@ -16,6 +16,8 @@ pub use sync::{
 };
 pub use unload::{Complete, Unload, WrittenBy};
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +71,12 @@ impl ResolvedSync {
     #[must_use]
     pub fn requests_per_day(&self) -> Option<u32> {
         self.limits().requests_per_day
+    }
+
+    /// How long the destination may take for an answer, if the connection or its connector says so.
+    #[must_use]
+    pub fn answer_timeout(&self) -> Option<Duration> {
+        self.limits().answer_timeout_s.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     /// Whether the match fields' values can be had from the primary key.
