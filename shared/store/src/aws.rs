@@ -10,6 +10,7 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use penstock_model::port::{Executions, Objects, OpenObjects, Secrets, Warehouse};
 
 use crate::counted::Counted;
+use crate::roots::Roots;
 use crate::{AwsSecrets, Opener, RedshiftData, S3Objects, StepFunctions};
 
 /// S3 answers `SlowDown` while it makes room for many writers at once; the default of three attempts is too few.
@@ -34,11 +35,17 @@ pub struct Clients {
 
 impl Clients {
     /// Builds the clients from what every AWS SDK reads: region, credentials, `AWS_ENDPOINT_URL`. To be called once
-    /// in a process. With an endpoint of one's own (an emulator), S3 is addressed by path.
+    /// in a process. With an endpoint of one's own (an emulator), S3 is addressed by path. A function on Lambda trusts
+    /// Amazon's certificates only, everybody else the system's.
     pub async fn from_environment() -> Self {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::rustls(CryptoMode::Ring))
-            .build_https();
+        #[expect(clippy::disallowed_methods, reason = "as the SDK itself, which reads the rest of it here")]
+        let roots = Roots::of(|name| std::env::var_os(name));
+        let http =
+            aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::rustls(CryptoMode::Ring));
+        let http = match roots.context() {
+            Some(context) => http.tls_context(context).build_https(),
+            None => http.build_https(),
+        };
         let config = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
