@@ -50,7 +50,7 @@ impl FormatError {
         match self {
             Self::Damaged { .. } | Self::Parquet { .. } => FailureName::InvariantBroken,
             Self::Version { .. } => FailureName::ContractMismatch,
-            Self::Objects(_) => FailureName::StorageUnavailable,
+            Self::Objects(error) => error.name(),
         }
     }
 

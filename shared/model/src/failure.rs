@@ -55,6 +55,8 @@ failure_names! {
     StorageUnavailable => Retry,
     /// A secret could not be fetched.
     SecretsUnavailable => Retry,
+    /// A permission is missing: for objects, a secret, a key or an execution.
+    AccessDenied => Abort,
     /// The destination does not answer, or answers with server errors only.
     DestinationUnavailable => Retry,
     /// A chunk's rows or operations can't be read.

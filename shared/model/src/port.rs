@@ -13,6 +13,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::failure::FailureName;
 use crate::time::Timestamp;
 use crate::warehouse::{Statement, StatementState};
 use crate::work::Requests;
@@ -87,6 +88,19 @@ pub enum ObjectError {
         /// The key.
         key: String,
     },
+    /// A permission is missing.
+    #[error("object {key} may not be {action}: {help}")]
+    Denied {
+        /// The key or prefix.
+        key: String,
+        /// What was tried, as in `Unavailable`.
+        action: &'static str,
+        /// Which permission to grant.
+        help: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The store could not be reached, or refused.
     #[error("object {key} could not be {action}")]
     Unavailable {
@@ -98,6 +112,19 @@ pub enum ObjectError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl ObjectError {
+    /// The failure's name, where what is missing or has changed is nothing worse than what can't be reached.
+    #[must_use]
+    pub const fn name(&self) -> FailureName {
+        match self {
+            Self::Denied { .. } => FailureName::AccessDenied,
+            Self::Missing { .. } | Self::Changed { .. } | Self::Unavailable { .. } => {
+                FailureName::StorageUnavailable
+            }
+        }
+    }
 }
 
 /// An object store, or a part of one: keys are relative to its root.
@@ -182,13 +209,38 @@ pub struct Execution {
 
 /// An execution could not be looked up or started. Holds no payload.
 #[derive(Debug, thiserror::Error)]
-#[error("the state machine could not be {action}")]
-pub struct ExecutionsUnavailable {
-    /// What was tried, as a participle.
-    pub action: &'static str,
-    /// Why.
-    #[source]
-    pub source: Box<dyn std::error::Error + Send + Sync>,
+pub enum ExecutionsUnavailable {
+    /// The platform could not be reached, or has too much to do.
+    #[error("the state machine could not be {action}")]
+    Away {
+        /// What was tried, as a participle.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A permission is missing.
+    #[error("the state machine may not be {action}: grant {permission} to the function's role")]
+    Denied {
+        /// What was tried, as a participle.
+        action: &'static str,
+        /// Which permission, as IAM names it.
+        permission: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl ExecutionsUnavailable {
+    /// The failure's name.
+    #[must_use]
+    pub const fn name(&self) -> FailureName {
+        match self {
+            Self::Away { .. } => FailureName::StorageUnavailable,
+            Self::Denied { .. } => FailureName::AccessDenied,
+        }
+    }
 }
 
 /// The state machine's executions: Step Functions, or the local engine.
@@ -266,6 +318,19 @@ pub enum SecretError {
         /// Where it was looked for.
         help: String,
     },
+    /// A permission is missing, for the secret or for the key that it is encrypted with.
+    #[error("secret {reference} may not be {action}: {help}")]
+    Denied {
+        /// The reference as in the definition.
+        reference: String,
+        /// What was tried, as a participle: `read`, `replaced`.
+        action: &'static str,
+        /// Which permission to grant.
+        help: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The secret store could not be asked.
     #[error("secret {reference} could not be fetched")]
     Unavailable {
@@ -283,6 +348,18 @@ pub enum SecretError {
         /// What to do.
         help: String,
     },
+}
+
+impl SecretError {
+    /// The failure's name, where a destination needs the secret.
+    #[must_use]
+    pub const fn name(&self) -> FailureName {
+        match self {
+            Self::Missing { .. } => FailureName::DestinationUnauthorized,
+            Self::Denied { .. } => FailureName::AccessDenied,
+            Self::Unavailable { .. } | Self::ReadOnly { .. } => FailureName::SecretsUnavailable,
+        }
+    }
 }
 
 /// Where credentials are kept.

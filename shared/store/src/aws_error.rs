@@ -1,7 +1,20 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+/// What S3 ("Error responses", also for the KMS key of an object), Secrets Manager ("GetSecretValue") and Step Functions ("Common
+/// errors") answer where a permission is missing or a key is switched off.
+const DENIED: [&str; 7] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "DecryptionFailure",
+    "EncryptionFailure",
+    "KMS.DisabledException",
+    "KMS.KMSInvalidStateException",
+    "KMS.NotFoundException",
+];
 
 /// What AWS, or the way there, answered: error code and message. The SDK's own error is not kept, since its Debug form
 /// shows the response's body.
@@ -29,6 +42,16 @@ impl AwsError {
             }
             _ => "the request failed".to_owned(),
         })
+    }
+
+    /// Whether AWS refuses because a permission is missing, or a key can't be used: to ask again would not help.
+    pub(crate) fn is_denied<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+        let status = error.raw_response().map(|answer| answer.status().as_u16());
+        match error.as_service_error().and_then(ProvideErrorMetadata::code) {
+            Some(code) => DENIED.contains(&code),
+            // The answer to a HEAD has no body, and so no code.
+            None => status == Some(403),
+        }
     }
 
     /// For a body that broke off on its way.

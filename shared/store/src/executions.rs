@@ -1,4 +1,6 @@
 use aws_sdk_sfn::Client;
+use aws_sdk_sfn::config::http::HttpResponse;
+use aws_sdk_sfn::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sfn::operation::describe_execution::DescribeExecutionError;
 use aws_sdk_sfn::operation::start_execution::StartExecutionError;
 use aws_sdk_sfn::types::ExecutionStatus as Status;
@@ -37,12 +39,7 @@ impl Executions for StepFunctions {
                 {
                     return Ok(None);
                 }
-                Err(error) => {
-                    return Err(ExecutionsUnavailable {
-                        action: "asked",
-                        source: Box::new(AwsError::of(&error)),
-                    });
-                }
+                Err(error) => return Err(unavailable("asked", "states:DescribeExecution", &error)),
             };
             // A status that this version does not know is taken for one that may still send.
             let ended = matches!(
@@ -69,10 +66,21 @@ impl Executions for StepFunctions {
                 {
                     Ok(false)
                 }
-                Err(error) => {
-                    Err(ExecutionsUnavailable { action: "started", source: Box::new(AwsError::of(&error)) })
-                }
+                Err(error) => Err(unavailable("started", "states:StartExecution", &error)),
             }
         })
+    }
+}
+
+fn unavailable<E: ProvideErrorMetadata>(
+    action: &'static str,
+    permission: &'static str,
+    error: &SdkError<E, HttpResponse>,
+) -> ExecutionsUnavailable {
+    let source = Box::new(AwsError::of(error));
+    if AwsError::is_denied(error) {
+        ExecutionsUnavailable::Denied { action, permission, source }
+    } else {
+        ExecutionsUnavailable::Away { action, source }
     }
 }

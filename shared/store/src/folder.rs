@@ -137,7 +137,12 @@ impl Objects for FolderObjects {
 }
 
 fn unavailable(key: &str, action: &'static str, error: io::Error) -> ObjectError {
-    ObjectError::Unavailable { key: key.to_owned(), action, source: Box::new(error) }
+    let (key, source) = (key.to_owned(), Box::new(error));
+    if source.kind() == ErrorKind::PermissionDenied {
+        let help = "let this user read and write the folder".to_owned();
+        return ObjectError::Denied { key, action, help, source };
+    }
+    ObjectError::Unavailable { key, action, source }
 }
 
 impl Root {

@@ -13,6 +13,7 @@ use penstock_model::lease::Lease;
 use penstock_model::port::{Condition, ETag, ExecutionStatus, Executions, Objects, Random};
 use penstock_model::{Failure, FailureName};
 
+use crate::executions_failure;
 use crate::json::{self, Swap};
 
 /// The version of the lease's format.
@@ -214,7 +215,7 @@ async fn refuse_if_running(
 ) -> Result<(), Failure> {
     let known = executions.describe(execution).await.map_err(|error| {
         let message = format!("whether run {holder} of sync {sync} still runs could not be found out");
-        Failure::because(FailureName::StorageUnavailable, message, error)
+        executions_failure(message, error)
     })?;
     match known.map(|execution| execution.status) {
         Some(ExecutionStatus::Running) => Err(Failure::new(

@@ -6,16 +6,17 @@ use penstock_model::port::{Executions, Objects};
 use penstock_model::run_plan::{GateDecision, RunPlan};
 use penstock_model::{Failure, FailureName, Timestamp};
 
-use crate::json;
+use crate::{executions_failure, json};
 
 /// When a run was last redriven; `None` if it never was. What stopped it before then counts no more.
 ///
 /// # Errors
 /// `StorageUnavailable` if the platform can't be asked.
 pub async fn redriven_at(executions: &dyn Executions, plan: &RunPlan) -> Result<Option<Timestamp>, Failure> {
-    let execution = executions.describe(&plan.execution).await.map_err(|error| {
-        Failure::because(FailureName::StorageUnavailable, "the run's execution could not be looked up", error)
-    })?;
+    let execution = executions
+        .describe(&plan.execution)
+        .await
+        .map_err(|error| executions_failure("the run's execution could not be looked up", error))?;
     Ok(execution.and_then(|execution| execution.redriven_at))
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::primitives::DateTime;
@@ -81,11 +81,11 @@ impl S3Objects {
                 .await;
             let answer = match answer {
                 Ok(answer) => answer,
-                Err(error) => return refused_read(key, &error),
+                Err(error) => return self.refused_read(key, &error),
             };
             match collect(answer).await {
                 Ok(body) => return Ok(body),
-                Err(error) if attempt == READS => return Err(unavailable(key, "read", error)),
+                Err(error) if attempt == READS => return Err(unavailable(key, Tried::Read, error)),
                 Err(error) => {
                     tracing::warn!(key, attempt, %error, "an object's body broke off; reading it again");
                 }
@@ -115,7 +115,8 @@ impl S3Objects {
                     return Ok(Put::Refused);
                 }
                 (Some(409), Condition::IfAbsent | Condition::IfMatch(_)) if attempt < WRITES => {}
-                _ => return Err(unavailable(key, "written", refusal.cause)),
+                _ if refusal.is_denied => return Err(self.denied(key, Tried::Write, refusal.cause)),
+                _ => return Err(unavailable(key, Tried::Write, refusal.cause)),
             }
             pause(attempt).await;
             attempt += 1;
@@ -127,7 +128,7 @@ impl S3Objects {
             self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).into_paginator().send();
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| unavailable(prefix, "listed", AwsError::of(&error)))?;
+            let page = page.map_err(|error| self.refused(prefix, Tried::List, &error))?;
             found.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| {
                 Some(ObjectMeta {
                     key: object.key?,
@@ -145,7 +146,7 @@ impl S3Objects {
         let mut pages = list.into_paginator().send();
         let mut names = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| unavailable(prefix, "listed", AwsError::of(&error)))?;
+            let page = page.map_err(|error| self.refused(prefix, Tried::List, &error))?;
             names.extend(page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| {
                 let folder = folder.prefix?;
                 Some(folder.strip_prefix(prefix)?.trim_end_matches('/').to_owned())
@@ -154,6 +155,56 @@ impl S3Objects {
         // S3 goes by what follows the name too: a dot comes before a slash.
         names.sort_unstable();
         Ok(names)
+    }
+}
+
+/// What S3 refuses.
+impl S3Objects {
+    fn refused_read(
+        &self,
+        key: &str,
+        error: &SdkError<GetObjectError, Answered>,
+    ) -> Result<Body, ObjectError> {
+        if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) {
+            return Ok(Body::Missing);
+        }
+        match status(error) {
+            Some(412) => Ok(Body::Changed),
+            Some(416) => Ok(Body::BeyondEnd),
+            _ => Err(self.refused(key, Tried::Read, error)),
+        }
+    }
+
+    fn refused<E: ProvideErrorMetadata>(
+        &self,
+        key: &str,
+        tried: Tried,
+        error: &SdkError<E, Answered>,
+    ) -> ObjectError {
+        let source = AwsError::of(error);
+        if AwsError::is_denied(error) {
+            self.denied(key, tried, source)
+        } else {
+            unavailable(key, tried, source)
+        }
+    }
+
+    /// Says which permission to grant, on which prefix.
+    fn denied(&self, key: &str, tried: Tried, source: AwsError) -> ObjectError {
+        let (bucket, folder) = (&self.bucket, key.rsplit_once('/').map_or("", |(folder, _)| folder));
+        let on = format!("on {bucket}/{folder}{}*", if folder.is_empty() { "" } else { "/" });
+        let (permission, of_key) = match tried {
+            // Without the second, S3 says the same of an object that is not there.
+            Tried::Read => (format!("s3:GetObject {on} and s3:ListBucket on {bucket}"), Some("kms:Decrypt")),
+            Tried::Write => (format!("s3:PutObject {on}"), Some("kms:GenerateDataKey and kms:Decrypt")),
+            Tried::List => (format!("s3:ListBucket on {bucket}"), None),
+            Tried::Delete => (format!("s3:DeleteObject {on}"), None),
+        };
+        let of_key = of_key.map_or(String::new(), |of_key| {
+            format!(", and {of_key} where the bucket is encrypted with a key of yours")
+        });
+        let help = format!("grant {permission} to the function's role{of_key}");
+        ObjectError::Denied { key: key.to_owned(), action: tried.word(), help, source: Box::new(source) }
     }
 }
 
@@ -199,7 +250,7 @@ impl Objects for S3Objects {
                     modified: timestamp(head.last_modified()),
                 })),
                 Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(None),
-                Err(error) => Err(unavailable(key, "read", AwsError::of(&error))),
+                Err(error) => Err(self.refused(key, Tried::Read, &error)),
             }
         })
     }
@@ -228,7 +279,7 @@ impl Objects for S3Objects {
         Box::pin(async move {
             version::check_key(key, "deleted")?;
             let answer = self.client.delete_object().bucket(&self.bucket).key(key).send().await;
-            answer.map(drop).map_err(|error| unavailable(key, "deleted", AwsError::of(&error)))
+            answer.map(drop).map_err(|error| self.refused(key, Tried::Delete, &error))
         })
     }
 
@@ -249,23 +300,33 @@ async fn collect(answer: GetObjectOutput) -> Result<Body, AwsError> {
 
 type Answered = aws_sdk_s3::config::http::HttpResponse;
 
-fn refused_read(key: &str, error: &SdkError<GetObjectError, Answered>) -> Result<Body, ObjectError> {
-    if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) {
-        return Ok(Body::Missing);
-    }
-    match status(error) {
-        Some(412) => Ok(Body::Changed),
-        Some(416) => Ok(Body::BeyondEnd),
-        _ => Err(unavailable(key, "read", AwsError::of(error))),
-    }
-}
-
 fn status<E>(error: &SdkError<E, Answered>) -> Option<u16> {
     error.raw_response().map(|answer| answer.status().as_u16())
 }
 
-fn unavailable(key: &str, action: &'static str, source: AwsError) -> ObjectError {
-    ObjectError::Unavailable { key: key.to_owned(), action, source: Box::new(source) }
+/// What was tried with an object, or with those below a prefix.
+#[derive(Clone, Copy)]
+enum Tried {
+    Read,
+    Write,
+    List,
+    Delete,
+}
+
+impl Tried {
+    /// As a participle.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "written",
+            Self::List => "listed",
+            Self::Delete => "deleted",
+        }
+    }
+}
+
+fn unavailable(key: &str, tried: Tried, source: AwsError) -> ObjectError {
+    ObjectError::Unavailable { key: key.to_owned(), action: tried.word(), source: Box::new(source) }
 }
 
 /// Waits before the attempt after this one: 0.1 s, doubling, up to half as long again by chance.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::http::HttpResponse;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use penstock_model::definition::SecretRef;
 use penstock_model::port::{Boxed, Freshness, Secret, SecretError, Secrets};
@@ -187,12 +189,7 @@ impl AwsSecrets {
             {
                 return Err(missing(format!("create the secret {id} in Secrets Manager")));
             }
-            Err(error) => {
-                return Err(SecretError::Unavailable {
-                    reference: name.to_owned(),
-                    source: Box::new(AwsError::of(&error)),
-                });
-            }
+            Err(error) => return Err(refused(name, &id, Tried::Read, &error)),
         };
         let text = answer.secret_string().ok_or_else(|| missing(format!("the secret {id} holds no text")))?;
         let secret = Secret::new(text.to_owned());
@@ -225,14 +222,45 @@ impl Secrets for AwsSecrets {
             let name = named(reference)?;
             let id = format!("{}{name}", self.prefix);
             let put = self.client.put_secret_value().secret_id(&id).secret_string(secret.expose());
-            put.send().await.map_err(|error| SecretError::Unavailable {
-                reference: name.to_owned(),
-                source: Box::new(AwsError::of(&error)),
-            })?;
+            put.send().await.map_err(|error| refused(name, &id, Tried::Replaced, &error))?;
             self.fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(id, secret);
             Ok(())
         })
     }
+}
+
+/// What was tried with a secret.
+#[derive(Clone, Copy)]
+enum Tried {
+    Read,
+    Replaced,
+}
+
+impl Tried {
+    /// As a participle, and the permissions that it takes: for the secret, and for a key of one's own.
+    const fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Read => ("read", "secretsmanager:GetSecretValue", "kms:Decrypt"),
+            Self::Replaced => ("replaced", "secretsmanager:PutSecretValue", "kms:GenerateDataKey"),
+        }
+    }
+}
+
+fn refused<E: ProvideErrorMetadata>(
+    name: &str,
+    id: &str,
+    tried: Tried,
+    error: &SdkError<E, HttpResponse>,
+) -> SecretError {
+    let (reference, source) = (name.to_owned(), Box::new(AwsError::of(error)));
+    if !AwsError::is_denied(error) {
+        return SecretError::Unavailable { reference, source };
+    }
+    let (action, permission, of_key) = tried.words();
+    let help = format!(
+        "grant {permission} on the secret {id} to the function's role, and {of_key} if it is encrypted with a key of yours"
+    );
+    SecretError::Denied { reference, action, help, source }
 }
 
 /// The name of a secret in Secrets Manager; other references have none.

@@ -14,8 +14,8 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
 use penstock_model::definition::SecretRef;
 use penstock_model::port::{
-    Condition, ETag, ExecutionStatus, Executions as _, Freshness, ObjectError, Objects as _, Put, Secret,
-    Secrets as _, Warehouse as _, WarehouseError,
+    Boxed, Condition, ETag, ExecutionStatus, Executions as _, Freshness, ObjectError, Objects as _, Put,
+    Secret, Secrets as _, Warehouse as _, WarehouseError,
 };
 use penstock_model::warehouse::{Statement, StatementState};
 use penstock_model::{FailureName, Timestamp};
@@ -195,13 +195,69 @@ async fn refusals_are_told_by_code_and_never_by_body() {
     let (_, objects) = s3([says(403, "AccessDenied")]).await;
     let error = objects.get("a/b").await.unwrap_err();
     let text = whole(&error);
-    assert!(text.contains("object a/b could not be read: AccessDenied: why"), "{text}");
+    assert!(text.contains("object a/b may not be read: grant s3:GetObject on bucket/a/* "), "{text}");
+    assert!(text.contains("AccessDenied: why"), "{text}");
     assert!(!text.contains("tim@acme.com"), "{text}");
-    assert_eq!(storage_failure(error).name, FailureName::StorageUnavailable);
+    assert_eq!(storage_failure(error).name, FailureName::AccessDenied);
 
     let (_, objects) = s3([says(412, "PreconditionFailed")]).await;
     let changed = objects.get_range("a", 0..1, Some(&ETag("v1".to_owned()))).await;
     assert!(matches!(changed, Err(ObjectError::Changed { .. })));
+}
+
+#[tokio::test]
+async fn a_permission_that_is_missing_is_told_with_what_to_grant_and_is_asked_for_once() {
+    let empty = || respond(403, &[], "");
+    let disabled = || says(400, "KMS.DisabledException");
+    type Asked = for<'a> fn(&'a S3Objects) -> Boxed<'a, Result<(), ObjectError>>;
+    let get: Asked = |objects| Box::pin(async { objects.get("a/b/c").await.map(drop) });
+    let head: Asked = |objects| Box::pin(async { objects.head("a/b/c").await.map(drop) });
+    let put: Asked =
+        |objects| Box::pin(async { objects.put("a/b/c", "x".into(), Condition::IfAbsent).await.map(drop) });
+    let list: Asked = |objects| Box::pin(async { objects.list("a/b/").await.map(drop) });
+    let delete: Asked = |objects| Box::pin(async { objects.delete("c").await });
+    let denied = |code: &str| says(403, code);
+    let cases = [
+        (get, denied("AccessDenied"), "s3:GetObject on bucket/a/b/* and s3:ListBucket on bucket"),
+        (get, disabled(), "kms:Decrypt"),
+        (head, empty(), "s3:GetObject on bucket/a/b/*"),
+        (put, denied("AccessDenied"), "s3:PutObject on bucket/a/b/*"),
+        (put, disabled(), "kms:GenerateDataKey and kms:Decrypt"),
+        (list, denied("AccessDenied"), "s3:ListBucket on bucket"),
+        (delete, denied("AccessDenied"), "s3:DeleteObject on bucket/*"),
+    ];
+    for (ask, answer, permission) in cases {
+        let (aws, objects) = s3([answer]).await;
+        let error = ask(&objects).await.unwrap_err();
+        let text = whole(&error);
+        assert!(text.contains(permission) && !text.contains("tim@acme.com"), "{text}");
+        assert_eq!(
+            (storage_failure(error).name, aws.asked()),
+            (FailureName::AccessDenied, 1),
+            "{permission}"
+        );
+    }
+    // A clock that is wrong is no missing permission.
+    let (_, objects) = s3([denied("RequestTimeTooSkewed")]).await;
+    let error = objects.list("a/").await.unwrap_err();
+    assert_eq!(storage_failure(error).name, FailureName::StorageUnavailable);
+
+    let (_, address) =
+        Aws::start(["AccessDeniedException", "DecryptionFailure", "AccessDeniedException"].map(refuses))
+            .await;
+    let secrets = AwsSecrets::new(client!(aws_sdk_secretsmanager, address), "penstock/");
+    let crm = SecretRef::Named("crm".to_owned());
+    for _ in 0..2 {
+        let error = secrets.fetch(&crm, Freshness::Cached).await.unwrap_err();
+        assert_eq!(error.name(), FailureName::AccessDenied);
+        let text = whole(&error);
+        let expected =
+            "secret crm may not be read: grant secretsmanager:GetSecretValue on the secret penstock/crm";
+        assert!(text.contains(expected), "{text}");
+    }
+    let error = secrets.store(&crm, Secret::new("new-secret".to_owned())).await.unwrap_err();
+    let text = whole(&error);
+    assert!(text.contains("secretsmanager:PutSecretValue") && !text.contains("new-secret"), "{text}");
 }
 
 #[tokio::test]
@@ -275,7 +331,10 @@ async fn an_execution_runs_has_ended_or_is_not_known() {
     let redriven = executions.describe("arn:e").await.unwrap().unwrap();
     assert_eq!(redriven.redriven_at, Some(Timestamp(1_700_000_001_500)));
     assert_eq!(executions.describe("arn:e").await.unwrap(), None);
-    assert!(whole(&executions.describe("arn:e").await.unwrap_err()).contains("AccessDeniedException: why"));
+    let denied = executions.describe("arn:e").await.unwrap_err();
+    assert_eq!(denied.name(), FailureName::AccessDenied);
+    let text = whole(&denied);
+    assert!(text.contains("grant states:DescribeExecution") && text.contains("AccessDeniedException: why"));
     assert!(executions.start("e", "{}".to_owned()).await.unwrap());
     assert!(!executions.start("e", "{}".to_owned()).await.unwrap());
 }

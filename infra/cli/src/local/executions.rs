@@ -179,7 +179,7 @@ impl Executions for LocalExecutions {
         &'a self,
         execution: &'a str,
     ) -> Boxed<'a, Result<Option<Execution>, ExecutionsUnavailable>> {
-        let found = self.look(execution).map_err(|error| ExecutionsUnavailable {
+        let found = self.look(execution).map_err(|error| ExecutionsUnavailable::Away {
             action: "asked for an execution",
             source: Box::new(error),
         });
@@ -191,7 +191,7 @@ impl Executions for LocalExecutions {
             io::ErrorKind::Unsupported,
             "on this machine runs are started with `penstock run`",
         );
-        Box::pin(std::future::ready(Err(ExecutionsUnavailable {
+        Box::pin(std::future::ready(Err(ExecutionsUnavailable::Away {
             action: "started",
             source: Box::new(refused),
         })))

@@ -101,7 +101,7 @@ impl Executions for Known {
 
     fn start<'a>(&'a self, _: &'a str, _: String) -> Boxed<'a, Result<bool, ExecutionsUnavailable>> {
         let refused = std::io::Error::other("a story starts its runs itself");
-        Box::pin(std::future::ready(Err(ExecutionsUnavailable {
+        Box::pin(std::future::ready(Err(ExecutionsUnavailable::Away {
             action: "started",
             source: Box::new(refused),
         })))

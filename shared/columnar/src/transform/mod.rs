@@ -54,7 +54,7 @@ pub enum TransformError {
 impl From<TransformError> for Failure {
     fn from(error: TransformError) -> Self {
         let name = match &error {
-            TransformError::Unload(UnloadError::Storage(_)) => FailureName::StorageUnavailable,
+            TransformError::Unload(UnloadError::Storage(error)) => error.name(),
             // The run has begun: whatever is wrong with the file now costs this chunk.
             TransformError::Unload(_) | TransformError::Key(_) | TransformError::NoSuchRow { .. } => {
                 FailureName::ChunkUnreadable

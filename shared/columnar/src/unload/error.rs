@@ -33,7 +33,7 @@ pub enum UnloadError {
         /// The column, and the files that disagree.
         message: String,
     },
-    /// The store could not be reached.
+    /// The store could not be reached, or may not be read.
     #[error("the unload could not be read")]
     Storage(#[source] ObjectError),
 }
@@ -57,7 +57,7 @@ impl UnloadError {
         match error {
             ObjectError::Missing { .. } => Self::corrupt(file, "it is gone since it was listed"),
             ObjectError::Changed { .. } => Self::corrupt(file, "it has changed since it was listed"),
-            ObjectError::Unavailable { .. } => Self::Storage(error),
+            ObjectError::Denied { .. } | ObjectError::Unavailable { .. } => Self::Storage(error),
         }
     }
 
@@ -74,13 +74,13 @@ impl UnloadError {
 
     /// What the state machine is told.
     #[must_use]
-    pub fn name(&self) -> FailureName {
+    pub const fn name(&self) -> FailureName {
         match self {
             Self::Definition { .. } => FailureName::SyncInvalid,
             Self::Missing { .. } => FailureName::UnloadMissing,
             Self::Corrupt { .. } => FailureName::UnloadCorrupt,
             Self::SchemaMismatch { .. } => FailureName::UnloadSchemaMismatch,
-            Self::Storage(_) => FailureName::StorageUnavailable,
+            Self::Storage(error) => error.name(),
         }
     }
 }

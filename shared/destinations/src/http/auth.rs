@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use penstock_model::definition::{Auth, SecretRef};
-use penstock_model::port::{Freshness, Secret, SecretError};
+use penstock_model::port::{Freshness, Secret};
 use penstock_model::{Failure, FailureName};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -123,13 +123,7 @@ impl SignIn {
             return Ok((Some(header), Some(token)));
         }
         let secret = parts.secrets.fetch(reference, freshness).await.map_err(|error| {
-            let name = match &error {
-                SecretError::Missing { .. } => FailureName::DestinationUnauthorized,
-                SecretError::Unavailable { .. } | SecretError::ReadOnly { .. } => {
-                    FailureName::SecretsUnavailable
-                }
-            };
-            Failure::because(name, format!("no credential for {}", self.connector), error)
+            Failure::because(error.name(), format!("no credential for {}", self.connector), error)
         })?;
         let header = header(&self.auth, &secret).ok_or_else(|| malformed(&self.auth, reference))?;
         Ok((Some(header), None))

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{Either, select};
 use penstock_model::definition::{Auth, SecretRef};
-use penstock_model::port::{Freshness, Secret, SecretError};
+use penstock_model::port::{Freshness, Secret};
 use penstock_model::{Failure, FailureName, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
@@ -118,7 +118,7 @@ impl Tokens {
             parts.secrets.store(&oauth.secret, secret).await.map_err(|error| {
                 let message =
                     "the destination has replaced the refresh token, and the new one is not stored yet";
-                Failure::because(FailureName::SecretsUnavailable, message, error)
+                Failure::because(error.name(), message, error)
             })?;
             state.unstored = None;
             state.token = Some(token);
@@ -215,13 +215,7 @@ impl Asking<'_> {
 
     async fn fetch(&self, freshness: Freshness) -> Result<Secret, Failure> {
         self.parts.secrets.fetch(self.secret, freshness).await.map_err(|error| {
-            let name = match &error {
-                SecretError::Missing { .. } => FailureName::DestinationUnauthorized,
-                SecretError::Unavailable { .. } | SecretError::ReadOnly { .. } => {
-                    FailureName::SecretsUnavailable
-                }
-            };
-            Failure::because(name, "no secret to ask for an access token with", error)
+            Failure::because(error.name(), "no secret to ask for an access token with", error)
         })
     }
 

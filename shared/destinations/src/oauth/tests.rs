@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use penstock_model::definition::OAuth;
-use penstock_model::port::{Boxed, Secrets};
+use penstock_model::port::{Boxed, SecretError, Secrets};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_model::definition::{Auth, Problem, ResolvedSync};
-use penstock_model::port::{Clock, Freshness, SecretError, Secrets};
+use penstock_model::port::{Clock, Freshness, Secrets};
 use penstock_model::{Failure, FailureName};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -174,17 +174,8 @@ impl Door {
             // An empty password makes a server that wants one say so.
             return Ok(Login { username: None, password: String::new(), freshness: Freshness::Fresh });
         };
-        let secret = self.secrets.fetch(reference, freshness).await.map_err(|error| match error {
-            SecretError::Missing { .. } => Failure::because(
-                FailureName::DestinationUnauthorized,
-                "the password of the database is not to be found",
-                error,
-            ),
-            SecretError::Unavailable { .. } | SecretError::ReadOnly { .. } => Failure::because(
-                FailureName::SecretsUnavailable,
-                "the password of the database could not be fetched",
-                error,
-            ),
+        let secret = self.secrets.fetch(reference, freshness).await.map_err(|error| {
+            Failure::because(error.name(), "the password of the database could not be had", error)
         })?;
         Ok(match serde_json::from_str::<Kept>(secret.expose()) {
             Ok(Kept { password, username }) => Login { username, password, freshness },

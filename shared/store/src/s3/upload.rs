@@ -21,6 +21,8 @@ pub(super) struct Refusal {
     pub(super) status: Option<u16>,
     /// The error code, if S3 gave one.
     pub(super) code: Option<String>,
+    /// Whether a permission is missing.
+    pub(super) is_denied: bool,
     /// In words.
     pub(super) cause: AwsError,
 }
@@ -28,7 +30,12 @@ pub(super) struct Refusal {
 impl<E: ProvideErrorMetadata> From<SdkError<E, Answered>> for Refusal {
     fn from(error: SdkError<E, Answered>) -> Self {
         let code = error.code().map(str::to_owned);
-        Self { status: status(&error), code, cause: AwsError::of(&error) }
+        Self {
+            status: status(&error),
+            code,
+            is_denied: AwsError::is_denied(&error),
+            cause: AwsError::of(&error),
+        }
     }
 }
 
