@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "PENSTOCK_BUCKET": "measured",
     "PENSTOCK_STATE_MACHINE_ARN": "arn:aws:states:us-east-1:000000000000:stateMachine:measured",
     "PENSTOCK_SECRET_PREFIX": "measured/",
+    "PENSTOCK_STACK": "measured",
     "AWS_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",

@@ -8,11 +8,12 @@ use penstock_commit::{Committed, Ports, commit};
 use penstock_lambda_kit::Invocation;
 use penstock_lambda_kit::metrics::Metrics;
 use penstock_model::contract::{CONTRACT, FinishRequest, FinishResponse, ObjectRef};
+use penstock_model::cost::{Architecture, Cost};
 use penstock_model::failure::{Failure, FailureName};
 use penstock_model::port::{Clock, Condition, Objects, Random};
 use penstock_model::report::{RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
-use penstock_store::{json, lease, plans, usage, work};
+use penstock_store::{json, lease, plans, successes, usage, work};
 
 /// What finish needs from outside.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ impl Context {
 /// `RejectedTooMany` after everything was committed; `Superseded`; `StorageUnavailable`.
 pub async fn handle(
     request: FinishRequest,
-    _: &Invocation,
+    invocation: &Invocation,
     context: &Context,
 ) -> Result<FinishResponse, Failure> {
     let state = context.state.as_ref();
@@ -66,7 +67,8 @@ pub async fn handle(
     lease::verify_last(state, &plan.run).await?;
     let ports = Ports { state, clock: context.clock.as_ref(), random: context.random.as_ref() };
     let committed = commit(ports, &plan).await?;
-    let report = report(context, &plan, committed).await?;
+    let report = report(context, invocation, &plan, committed).await?;
+    successes::note(state, &report, plan.options.are_whole()).await?;
     json::put_json(state, &keys.report(), &report, Condition::Always).await?;
     lease::release(state, context.random.as_ref(), &plan.run).await?;
     context.metrics.tell(report.ended_at, &plan.run.sync, &plan.run.run, &figures::metrics(&report));
@@ -78,12 +80,21 @@ pub async fn handle(
         rejected = report.counts.rejected,
         unknown = report.counts.unknown,
         requests = report.api.requests,
+        dollars = report.cost.as_ref().map(|cost| cost.dollars),
+        gb_seconds = report.cost.as_ref().map(|cost| cost.usage.gb_seconds),
+        transitions = report.cost.as_ref().map(|cost| cost.usage.transitions),
         "run finished"
     );
     answer(context, &plan, &report)
 }
 
-async fn report(context: &Context, plan: &RunPlan, committed: Committed) -> Result<RunReport, Failure> {
+async fn report(
+    context: &Context,
+    invocation: &Invocation,
+    plan: &RunPlan,
+    committed: Committed,
+) -> Result<RunReport, Failure> {
+    let (state, keys) = (context.state.as_ref(), plan.run.keys());
     let status = if plan.is_intolerable(&committed.counts) {
         RunStatus::Failed
     } else if committed.counts.rejected > 0 {
@@ -91,6 +102,9 @@ async fn report(context: &Context, plan: &RunPlan, committed: Committed) -> Resu
     } else {
         RunStatus::Succeeded
     };
+    let api = usage::total(state, &keys).await?;
+    let own = invocation.meter.map(|meter| meter.work(context.clock.now(), state.requests()));
+    let work = work::total_with(state, &keys, "finish", own).await?;
     Ok(RunReport {
         version: RunReport::VERSION,
         sync: plan.run.sync.clone(),
@@ -100,8 +114,9 @@ async fn report(context: &Context, plan: &RunPlan, committed: Committed) -> Resu
         started_at: plan.started_at,
         ended_at: context.clock.now(),
         counts: committed.counts,
-        api: usage::total(context.state.as_ref(), &plan.run.keys()).await?,
-        work: work::total(context.state.as_ref(), &plan.run.keys()).await?,
+        api,
+        cost: Cost::of(&work, Architecture::of_this_build()),
+        work,
         rejections: committed.rejections,
         pending: committed.pending,
         null_counts: committed.null_counts,

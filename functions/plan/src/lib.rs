@@ -14,12 +14,13 @@ use std::sync::Arc;
 use penstock_columnar::split;
 use penstock_lambda_kit::Invocation;
 use penstock_model::contract::{CONTRACT, ObjectRef, PlanRequest, PlanResponse, PlanVerdict, RunRef};
+use penstock_model::cost::{Architecture, Cost};
 use penstock_model::definition::Mode;
 use penstock_model::failure::Failure;
 use penstock_model::port::{Clock, Condition, Executions, Objects, OpenObjects, Random};
 use penstock_model::report::{ApiUsage, Counts, RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
-use penstock_store::{json, lease};
+use penstock_store::{json, lease, successes, work};
 
 /// What plan needs from outside.
 #[derive(Debug, Clone)]
@@ -89,7 +90,7 @@ impl Context {
 /// the unload, by name; `StorageUnavailable`.
 pub async fn handle(
     request: PlanRequest,
-    _: &Invocation,
+    invocation: &Invocation,
     context: &Context,
 ) -> Result<PlanResponse, Failure> {
     let state = context.state.as_ref();
@@ -126,7 +127,8 @@ pub async fn handle(
             Ok(respond_without_plan(context, run, PlanVerdict::Unload))
         }
         pin::Pinned::NothingNew { unload } => {
-            report_nothing(context, &run, unload, folded).await?;
+            let told = Nothing { unload, folded, is_whole: request.request.options.are_whole() };
+            report_nothing(context, invocation, &run, told).await?;
             lease::release(state, context.random.as_ref(), &run).await?;
             tracing::info!(sync = run.sync, run = run.run, "nothing new to deliver");
             Ok(respond_without_plan(context, run, PlanVerdict::NothingNew))
@@ -184,13 +186,25 @@ fn respond_without_plan(context: &Context, run: RunRef, verdict: PlanVerdict) ->
     }
 }
 
+/// What there is to report of a run that has nothing to do.
+struct Nothing {
+    /// Where the unload lies that was delivered before.
+    unload: String,
+    /// Runs that had died.
+    folded: Vec<String>,
+    /// Whether it was asked to bring everything in step.
+    is_whole: bool,
+}
+
 async fn report_nothing(
     context: &Context,
+    invocation: &Invocation,
     run: &RunRef,
-    unload: String,
-    folded: Vec<String>,
+    Nothing { unload, folded, is_whole }: Nothing,
 ) -> Result<(), Failure> {
-    let now = context.clock.now();
+    let (state, now) = (context.state.as_ref(), context.clock.now());
+    let own = invocation.meter.map(|meter| meter.work(now, state.requests()));
+    let work = work::total_with(state, &run.keys(), "plan", own).await?;
     let report = RunReport {
         version: RunReport::VERSION,
         sync: run.sync.clone(),
@@ -201,7 +215,8 @@ async fn report_nothing(
         ended_at: now,
         counts: Counts::default(),
         api: ApiUsage::default(),
-        work: std::collections::BTreeMap::new(),
+        cost: Cost::of(&work, Architecture::of_this_build()),
+        work,
         rejections: Vec::new(),
         pending: 0,
         null_counts: std::collections::BTreeMap::new(),
@@ -209,6 +224,7 @@ async fn report_nothing(
         folded,
         folded_into: None,
     };
-    json::put_json(context.state.as_ref(), &run.keys().report(), &report, Condition::Always).await?;
+    successes::note(state, &report, is_whole).await?;
+    json::put_json(state, &run.keys().report(), &report, Condition::Always).await?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use penstock_commit::{Committed, Ports, commit, shut_out};
 use penstock_model::contract::RunRef;
+use penstock_model::cost::{Architecture, Cost};
 use penstock_model::port::Condition;
 use penstock_model::report::{RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
@@ -61,6 +62,7 @@ async fn fold_one(context: &Context, run: &RunRef, dead: &RunPlan) -> Result<(),
             other => other?,
         }
     };
+    let work = work::total(state, &dead.run.keys()).await?;
     let report = RunReport {
         version: RunReport::VERSION,
         sync: dead.run.sync.clone(),
@@ -71,7 +73,8 @@ async fn fold_one(context: &Context, run: &RunRef, dead: &RunPlan) -> Result<(),
         ended_at: now,
         counts: committed.counts,
         api: usage::total(state, &dead.run.keys()).await?,
-        work: work::total(state, &dead.run.keys()).await?,
+        cost: Cost::of(&work, Architecture::of_this_build()),
+        work,
         rejections: committed.rejections,
         pending: committed.pending,
         null_counts: BTreeMap::new(),

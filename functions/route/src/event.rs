@@ -4,7 +4,7 @@ use aws_lambda_events::event::eventbridge::EventBridgeEvent;
 use penstock_model::contract::StartRequest;
 use penstock_model::decode::decode_text;
 use penstock_model::definition::WrittenBy;
-use penstock_model::{Failure, FailureName};
+use penstock_model::{Failure, FailureName, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -48,6 +48,11 @@ pub enum Event {
         /// Which time it was due.
         due: String,
     },
+    /// It is time to look for syncs that are overdue.
+    LookForOverdue {
+        /// When it was due: ages are counted to this moment.
+        due: Timestamp,
+    },
     /// Somebody asks for one sync.
     Start {
         /// The execution's input.
@@ -81,6 +86,7 @@ impl Event {
             Self::RunSucceeded { request, run } => format!("run {run} of sync {}", request.sync),
             Self::Nothing { what } => what.clone(),
             Self::Schedule { name, .. } => format!("schedule {name}"),
+            Self::LookForOverdue { due } => format!("look for overdue syncs at {}", due.rfc3339()),
             Self::Start { request, .. } => format!("request for sync {}", request.sync),
         }
     }
@@ -145,8 +151,22 @@ struct Due {
     due: String,
 }
 
+/// What the template's look for overdue syncs sends.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LookFor {
+    look_for: Sought,
+    due: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Sought {
+    Overdue,
+}
+
 /// Reads an event: an EventBridge envelope from S3, the Redshift Data API, Athena or Step Functions,
-/// `{"schedule": …, "due": …}`, or `{"sync": …}`. `invocation` is the
+/// `{"schedule": …, "due": …}`, `{"look_for": "overdue", "due": …}`, or `{"sync": …}`. `invocation` is the
 /// id of this invocation, which stays the same when the platform repeats it.
 ///
 /// # Errors
@@ -160,13 +180,20 @@ pub fn read(event: Value, invocation: &str) -> Result<Event, Failure> {
         let due: Due = decode(event, "a schedule's event")?;
         return Ok(Event::Schedule { name: due.schedule, due: due.due });
     }
+    if has("look_for") {
+        let LookFor { look_for: Sought::Overdue, due } = decode(event, "a look for overdue syncs")?;
+        let due = Timestamp::from_rfc3339(&due).ok_or_else(|| unreadable("its `due` is no time"))?;
+        return Ok(Event::LookForOverdue { due });
+    }
     if has("sync") {
         return Ok(Event::Start {
             request: decode(event, "a request for a sync")?,
             id: invocation.to_owned(),
         });
     }
-    Err(unreadable("it is none of: an EventBridge event, {\"schedule\": …}, {\"sync\": …}"))
+    Err(unreadable(
+        "it is none of: an EventBridge event, {\"schedule\": …}, {\"look_for\": …}, {\"sync\": …}",
+    ))
 }
 
 fn read_envelope(event: Value) -> Result<Event, Failure> {

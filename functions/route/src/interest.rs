@@ -15,7 +15,7 @@ pub fn concerns(event: &Event, sync: &Sync, unload: &Unload) -> bool {
         Event::RunSucceeded { request, .. } => {
             sync.start.after.as_ref() == Some(&request.sync) && !request.options.dry_run
         }
-        Event::Nothing { .. } => false,
+        Event::Nothing { .. } | Event::LookForOverdue { .. } => false,
         Event::Schedule { name, .. } => sync.start.schedule.as_ref() == Some(name),
         Event::Start { request, .. } => sync.name.as_ref() == Some(&request.sync),
     }
@@ -74,6 +74,7 @@ pub fn execution_name(sync: &str, event: &Event) -> String {
         Event::RunSucceeded { request, run } => format!("{sync}\nafter\n{}\n{run}", request.sync),
         Event::Nothing { what } => format!("{sync}\n{what}"),
         Event::Schedule { name, due } => format!("{sync}\n{name}\n{due}"),
+        Event::LookForOverdue { due } => format!("{sync}\noverdue\n{}", due.0),
         Event::Start { id, .. } => format!("{sync}\n{id}"),
     };
     let short: String = sync.chars().take(47).collect();

@@ -2,20 +2,30 @@
 
 mod event;
 mod interest;
+mod overdue;
+mod published;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock_lambda_kit::Invocation;
+use penstock_lambda_kit::metrics::Metrics;
 use penstock_model::contract::{CONTRACT, StartRequest};
-use penstock_model::definition::{Sync, Unload};
+use penstock_model::definition::Unload;
 use penstock_model::failure::{Failure, FailureName};
 use penstock_model::layout;
 use penstock_model::port::{Executions, Objects};
 use penstock_store::json;
 use serde::{Deserialize, Serialize};
 
+use published::{PublishedSync, published};
+
 pub use event::{Event, Outcome, read};
 pub use interest::{concerns, execution_name, is_of_a_run};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// A day, and time for the run to be late.
+const USUAL_HOURS: u32 = 26;
 
 /// What route needs from outside.
 #[derive(Debug, Clone)]
@@ -24,6 +34,10 @@ pub struct Context {
     pub state: Arc<dyn Objects>,
     /// Starts executions.
     pub executions: Arc<dyn Executions>,
+    /// Who is told how many syncs are overdue.
+    pub metrics: Metrics,
+    /// For how long a sync that starts by itself may be without a run that succeeds, unless its definition says otherwise.
+    pub overdue_after: Duration,
 }
 
 impl Context {
@@ -37,6 +51,8 @@ impl Context {
         Ok(Self {
             state: aws.objects(settings.required("PENSTOCK_BUCKET")?),
             executions: aws.executions(settings.required("PENSTOCK_STATE_MACHINE_ARN")?),
+            metrics: Metrics::of(settings.required("PENSTOCK_STACK")?),
+            overdue_after: HOUR * settings.parsed("PENSTOCK_NO_RUN_HOURS")?.unwrap_or(USUAL_HOURS),
         })
     }
 }
@@ -51,9 +67,12 @@ pub struct RouteResponse {
     pub started: Vec<String>,
     /// Executions that had been started before, by name: the event came twice.
     pub known: Vec<String>,
+    /// Syncs that are overdue, where route was to look for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overdue: Vec<String>,
 }
 
-/// Starts every sync that the event concerns.
+/// Starts every sync that the event concerns, or looks for those that are overdue.
 ///
 /// # Errors
 /// `SyncInvalid` if the event can't be read or concerns no sync, `UnloadMissing` if a statement failed whose unload a sync
@@ -64,7 +83,13 @@ pub async fn handle(
     context: &Context,
 ) -> Result<RouteResponse, Failure> {
     let event = read(request, &invocation.request_id)?;
-    let mut response = RouteResponse { contract: CONTRACT, started: Vec::new(), known: Vec::new() };
+    let mut response =
+        RouteResponse { contract: CONTRACT, started: Vec::new(), known: Vec::new(), overdue: Vec::new() };
+    if let Event::LookForOverdue { due } = event {
+        let Context { state, metrics, overdue_after, .. } = context;
+        response.overdue = overdue::look(state.as_ref(), metrics, due, *overdue_after).await?;
+        return Ok(response);
+    }
     let Concerned { starts, is_of_a_run } = concerned(context.state.as_ref(), &event).await?;
     if let (Event::StatementEnded { outcome: Outcome::Broken(how), .. }, false) = (&event, starts.is_empty())
     {
@@ -84,11 +109,7 @@ pub async fn handle(
             Failure::because(FailureName::InvariantBroken, "a start request can't be written", error)
         })?;
         let is_new = context.executions.start(&name, input).await.map_err(|error| {
-            Failure::because(
-                FailureName::StorageUnavailable,
-                format!("sync {} could not be started", start.sync),
-                error,
-            )
+            penstock_store::executions_failure(format!("sync {} could not be started", start.sync), error)
         })?;
         tracing::info!(sync = start.sync, execution = name, is_new, "routed an event");
         if is_new { response.started.push(name) } else { response.known.push(name) }
@@ -107,7 +128,10 @@ pub async fn handle(
 fn is_for_somebody(event: &Event) -> bool {
     match event {
         Event::ObjectCreated { .. } | Event::StatementEnded { .. } | Event::Start { .. } => true,
-        Event::Schedule { .. } | Event::RunSucceeded { .. } | Event::Nothing { .. } => false,
+        Event::Schedule { .. }
+        | Event::RunSucceeded { .. }
+        | Event::LookForOverdue { .. }
+        | Event::Nothing { .. } => false,
     }
 }
 
@@ -130,18 +154,13 @@ async fn concerned(state: &dyn Objects, event: &Event) -> Result<Concerned, Fail
         tracing::info!(what, "an event that starts nothing");
         return Ok(found);
     }
-    let prefix = layout::definitions("syncs");
-    for object in state.list(&prefix).await.map_err(penstock_store::storage_failure)? {
-        let Some(name) = object.key.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".json")) else {
-            continue;
-        };
-        let Some((sync, _)) = json::get_json::<Sync>(state, &object.key).await? else { continue };
+    for PublishedSync { name, sync, .. } in published(state).await? {
         let unload = json::get_json::<Unload>(state, &layout::definition("unloads", &sync.unload)).await?;
         let Some((unload, _)) = unload else { continue };
         found.is_of_a_run |= is_of_a_run(event, &unload);
         if concerns(event, &sync, &unload) {
             found.starts.push(StartRequest {
-                sync: name.to_owned(),
+                sync: name,
                 environment: environment(event),
                 options: penstock_model::contract::RunOptions::default(),
                 trigger: Some(event.describe()),
@@ -158,6 +177,7 @@ fn environment(event: &Event) -> Option<String> {
         Event::ObjectCreated { .. }
         | Event::StatementEnded { .. }
         | Event::Nothing { .. }
+        | Event::LookForOverdue { .. }
         | Event::Schedule { .. }
         | Event::Start { .. } => None,
     }

@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use penstock_lambda_kit::Invocation;
+use penstock_lambda_kit::metrics::Metrics;
 use penstock_model::contract::StartRequest;
 use penstock_model::port::{Boxed, Condition, Execution, Executions, ExecutionsUnavailable, Objects as _};
 use penstock_model::{FailureName, Timestamp};
@@ -57,11 +59,17 @@ impl Stack {
             put(format!("definitions/syncs/{name}.json"), sync).await;
         }
         let started = Arc::new(Started::default());
-        Self { context: Context { state: Arc::new(state), executions: started.clone() }, started }
+        let context = Context {
+            state: Arc::new(state),
+            executions: started.clone(),
+            metrics: Metrics::nowhere(),
+            overdue_after: Duration::from_secs(26 * 3_600),
+        };
+        Self { context, started }
     }
 
     async fn route(&self, event: Value) -> Result<RouteResponse, (FailureName, String)> {
-        let invocation = Invocation { request_id: "i".to_owned(), deadline: Timestamp(60_000) };
+        let invocation = Invocation::free("i", Timestamp(60_000));
         let answer = handle(event, &invocation, &self.context).await;
         answer.map_err(|failure| (failure.name, failure.full_message()))
     }
@@ -187,6 +195,8 @@ async fn what_concerns_no_sync_or_can_t_be_read_is_refused_with_the_reason_and_w
         ),
         (json!({ "who": "ann@x.com" }), "it is none of"),
         (json!({ "sync": 7, "who": "ann@x.com" }), "can't be read"),
+        (json!({ "look_for": "ann@x.com", "due": "2026-01-01T00:00:00Z" }), "can't be read"),
+        (json!({ "look_for": "overdue", "due": "ann@x.com" }), "its `due` is no time"),
         (event("trigger.run-succeeded.json", &[("input", Value::Null)]), "lacks its input"),
         (event("trigger.run-succeeded.json", &[("input", json!("ann@x.com"))]), "can't be read"),
     ];
@@ -211,4 +221,40 @@ async fn what_a_run_unloads_for_itself_starts_nothing_and_is_no_mistake() {
     };
     assert!(stack.route(created("made/run=r1/attempt=1/manifest")).await.unwrap().started.is_empty());
     assert!(stack.route(created("made-up/run=r1/manifest")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_sync_is_overdue_by_its_last_success_or_by_when_it_was_published() {
+    let overdue_after = |hours: u32| json!({ "overdue_after_hours": hours });
+    let syncs = [
+        // Those that start by themselves have the stack's 26 hours, those that don't have for ever, unless they say otherwise.
+        ("by-hand", json!({})),
+        ("by-schedule", json!({ "start": { "schedule": "nightly" } })),
+        ("by-unload", on_unload()),
+        ("hourly", overdue_after(2)),
+        ("weekly", json!({ "start": { "on_unload": true }, "overdue_after_hours": 170 })),
+        ("never-ran", json!({ "start": { "after": "hourly" } })),
+    ];
+    let stack = Stack::with(&syncs).await;
+    // A store without a clock counts its writes: all was published within a second.
+    for sync in ["by-hand", "by-schedule", "by-unload", "hourly", "weekly"] {
+        let at = if sync == "by-unload" { 20 * 3_600_000 } else { 0 };
+        let success = json!({ "version": 1, "run": "r", "at": at });
+        let (key, body) = (format!("state/{sync}/succeeded.json"), success.to_string().into());
+        stack.context.state.put(&key, body, Condition::Always).await.unwrap();
+    }
+    let cases: [(i64, &[&str]); 6] = [
+        (2, &[]),
+        (3, &["hourly"]),
+        (26, &["hourly"]),
+        (27, &["by-schedule", "hourly", "never-ran"]),
+        (47, &["by-schedule", "by-unload", "hourly", "never-ran"]),
+        (171, &["by-schedule", "by-unload", "hourly", "never-ran", "weekly"]),
+    ];
+    for (hours, expected) in cases {
+        let due = Timestamp(hours * 3_600_000).rfc3339();
+        let answer = stack.route(json!({ "look_for": "overdue", "due": due })).await.unwrap();
+        assert_eq!(answer.overdue, expected, "{hours}");
+        assert!(answer.started.is_empty());
+    }
 }

@@ -3,9 +3,9 @@
 pub mod args;
 pub mod commands;
 pub mod complaints;
-pub mod cost;
 pub mod definitions;
 pub mod engine;
+pub mod forecast;
 pub mod local;
 pub mod progress;
 pub mod show;

@@ -25,6 +25,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("trigger.athena-query.json", athena_query),
     ("trigger.run-succeeded.json", run_succeeded),
     ("trigger.schedule.json", schedule),
+    ("trigger.look-for-overdue.json", look_for_overdue),
     ("trigger.request.json", request),
     ("trigger.replay.json", replay),
     ("route.response.json", contract::<RouteResponse>),
@@ -131,6 +132,13 @@ fn schedule(payload: Value) -> Result<(), String> {
     )
 }
 
+fn look_for_overdue(payload: Value) -> Result<(), String> {
+    read_as(
+        payload,
+        |event| matches!(event, Event::LookForOverdue { due } if due.rfc3339() == "2026-11-22T03:30:00Z"),
+    )
+}
+
 fn request(payload: Value) -> Result<(), String> {
     read_as(payload, |event| {
         matches!(event, Event::Start { request, .. }
@@ -186,8 +194,11 @@ fn the_templates_schedules_send_what_route_reads() {
     let names: Vec<String> = template
         .lines()
         .filter_map(|line| line.trim().strip_prefix("Input: '")?.strip_suffix('\''))
-        .map(|input| match routed(serde_json::from_str(input).expect("the input is JSON")) {
+        // What EventBridge Scheduler puts in its place.
+        .map(|input| input.replace("<aws.scheduler.scheduled-time>", "2026-11-22T03:00:00Z"))
+        .map(|input| match routed(serde_json::from_str(&input).expect("the input is JSON")) {
             Ok(Event::Schedule { name, .. }) => name,
+            Ok(Event::LookForOverdue { .. }) => "look for overdue".to_owned(),
             other @ (Ok(
                 Event::ObjectCreated { .. }
                 | Event::StatementEnded { .. }
@@ -198,5 +209,5 @@ fn the_templates_schedules_send_what_route_reads() {
             | Err(_)) => format!("{other:?}"),
         })
         .collect();
-    assert_eq!(names, ["hourly", "nightly"]);
+    assert_eq!(names, ["hourly", "nightly", "look for overdue"]);
 }

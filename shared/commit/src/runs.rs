@@ -59,6 +59,7 @@ pub async fn look(state: &dyn Objects, keys: &RunKeys<'_>) -> Result<Option<RunS
         counts,
         pending,
         api: usage::total(state, keys).await?,
+        cost: None,
     }))
 }
 

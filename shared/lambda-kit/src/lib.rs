@@ -18,7 +18,7 @@ mod runtime;
 pub mod settings;
 
 pub use contract::check_contract;
-pub use invocation::Invocation;
+pub use invocation::{Invocation, Meter};
 pub use invoke::{InvocationFailed, invoke_in_process};
 pub use lambda_runtime::Error;
 pub use runtime::run;

@@ -65,29 +65,44 @@ impl Metrics {
     /// Tells the figures of a run: by stack, and by stack and sync. The run stands beside them and is no dimension, since
     /// CloudWatch keeps, and charges for, each value of one.
     pub fn tell(&self, at: Timestamp, sync: &str, run: &str, metrics: &[Metric]) {
+        self.write(at, &[&["stack"], &["stack", "sync"]], &[("sync", sync), ("run", run)], metrics);
+    }
+
+    /// Tells figures of the whole stack.
+    pub fn tell_of_stack(&self, at: Timestamp, metrics: &[Metric]) {
+        self.write(at, &[&["stack"]], &[], metrics);
+    }
+
+    fn write(&self, at: Timestamp, dimensions: &[&[&str]], about: &[(&str, &str)], metrics: &[Metric]) {
         let Some(stack) = &self.stack else { return };
-        let line = line(stack, at, sync, run, metrics);
+        let line = line(stack, at, dimensions, about, metrics);
         // A line that can't be written can't be logged either.
         let mut out = std::io::stdout().lock();
         drop(out.write_all(line.as_bytes()));
     }
 }
 
-fn line(stack: &str, at: Timestamp, sync: &str, run: &str, metrics: &[Metric]) -> String {
+fn line(
+    stack: &str,
+    at: Timestamp,
+    dimensions: &[&[&str]],
+    about: &[(&str, &str)],
+    metrics: &[Metric],
+) -> String {
     let definitions: Vec<Value> =
         metrics.iter().map(|metric| json!({ "Name": metric.name, "Unit": metric.unit.name() })).collect();
     let mut members = Map::new();
-    let about = json!({
+    let directions = json!({
         "Timestamp": at.0,
         "CloudWatchMetrics": [{
             "Namespace": NAMESPACE,
-            "Dimensions": [["stack"], ["stack", "sync"]],
+            "Dimensions": dimensions,
             "Metrics": definitions,
         }],
     });
-    members.insert("_aws".to_owned(), about);
-    for (name, value) in [("stack", stack), ("sync", sync), ("run", run)] {
-        members.insert(name.to_owned(), value.into());
+    members.insert("_aws".to_owned(), directions);
+    for (name, value) in std::iter::once(&("stack", stack)).chain(about) {
+        members.insert((*name).to_owned(), (*value).into());
     }
     members.extend(metrics.iter().map(|metric| (metric.name.to_owned(), metric.value.into())));
     format!("{}\n", Value::Object(members))
@@ -103,9 +118,11 @@ mod tests {
             Metric { name: "RowsAccepted", unit: Unit::Count, value: 7 },
             Metric { name: "Duration", unit: Unit::Milliseconds, value: 1_250 },
         ];
-        let line = line("penstock", Timestamp(1_795_403_565_000), "customers", "r1", &metrics);
-        assert_eq!(line.matches('\n').count(), 1);
-        let told: Value = serde_json::from_str(&line).unwrap();
+        let at = Timestamp(1_795_403_565_000);
+        let about = [("sync", "customers"), ("run", "r1")];
+        let told = line("penstock", at, &[&["stack"], &["stack", "sync"]], &about, &metrics);
+        assert_eq!(told.matches('\n').count(), 1);
+        let told: Value = serde_json::from_str(&told).unwrap();
         let expected = json!({
             "_aws": {
                 "Timestamp": 1_795_403_565_000_i64,

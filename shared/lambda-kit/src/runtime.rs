@@ -1,16 +1,17 @@
 use std::fmt;
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
-use penstock_model::port::Objects;
+use penstock_model::port::{Clock as _, Objects};
 use penstock_model::{Failure, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
 
-use crate::figures::Began;
+use crate::clock::SystemClock;
+use crate::figures;
 use crate::guard::{guard, silence_panics};
-use crate::invocation::Invocation;
+use crate::invocation::{Invocation, Meter};
 use crate::invoke::invoke;
 use crate::logging;
 
@@ -41,19 +42,23 @@ where
     }
     let (context, build, handle) = (&context, &build, &handle);
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Box<RawValue>>| {
-        let invocation = Invocation {
-            request_id: event.context.request_id,
-            deadline: Timestamp(i64::try_from(event.context.deadline).unwrap_or(i64::MAX)),
-        };
+        let mut invocation = Invocation::free(
+            event.context.request_id,
+            Timestamp(i64::try_from(event.context.deadline).unwrap_or(i64::MAX)),
+        );
         let payload = event.payload.get().as_bytes();
         match context.get_or_try_init(|| guard(build())).await {
             Ok(context) => {
-                let began = Began::now(state(context));
+                let meter = Meter {
+                    memory_mb: u64::try_from(event.context.env_config.memory).unwrap_or(0),
+                    began: SystemClock::new().now(),
+                    requests: state(context).requests(),
+                };
+                invocation.meter = Some(meter);
                 let answer =
                     invoke(function, payload, &invocation, |request| handle(request, &invocation, context))
                         .await;
-                let memory_mb = u64::try_from(event.context.env_config.memory).unwrap_or(0);
-                began.leave_figures(state(context), function, memory_mb, &invocation, payload).await;
+                figures::leave(state(context), function, meter, &invocation, payload).await;
                 answer.map_err(Named)
             }
             Err(failure) => {

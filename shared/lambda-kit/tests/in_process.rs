@@ -27,7 +27,7 @@ fn function() -> Arc<dyn Fn(Value) -> Answer + Send + Sync> {
     Arc::new(move |payload| {
         let context = Arc::clone(&context);
         Box::pin(async move {
-            let invocation = Invocation { request_id: "1".to_owned(), deadline: Timestamp(0) };
+            let invocation = Invocation::free("1", Timestamp(0));
             invoke_in_process(payload, &invocation, &*context, handle).await
         })
     })
@@ -67,7 +67,7 @@ async fn wordy(size: usize, _: &Invocation, (): &()) -> Result<String, Failure> 
 
 #[tokio::test]
 async fn a_response_that_the_state_machine_could_not_carry_is_a_defect() {
-    let invocation = Invocation { request_id: "1".to_owned(), deadline: Timestamp(0) };
+    let invocation = Invocation::free("1", Timestamp(0));
     let answer = async |size: usize| invoke_in_process(json!(size), &invocation, &(), wordy).await;
     answer(200 * 1024 - 2).await.unwrap();
     assert_eq!(answer(200 * 1024 - 1).await.unwrap_err().name, "InvariantBroken");

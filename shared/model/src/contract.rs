@@ -101,6 +101,14 @@ pub struct RunOptions {
     pub replay: Option<Replay>,
 }
 
+impl RunOptions {
+    /// Whether a run with them, if it succeeds, has brought all of the destination in step.
+    #[must_use]
+    pub const fn are_whole(&self) -> bool {
+        !self.dry_run && self.limit.is_none() && self.replay.is_none()
+    }
+}
+
 /// Which dead letters are sent again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -56,6 +56,12 @@ impl SyncKeys<'_> {
         format!("state/{}/current.json", self.sync)
     }
 
+    /// The sync's last run that succeeded.
+    #[must_use]
+    pub fn last_success(&self) -> String {
+        format!("state/{}/succeeded.json", self.sync)
+    }
+
     /// All jobs at the destination that may not have ended: the name is the run, the chunk and the job.
     #[must_use]
     pub fn jobs(&self) -> String {

@@ -8,6 +8,7 @@ pub mod change;
 pub mod complaint;
 pub mod connector;
 pub mod contract;
+pub mod cost;
 pub mod dead_letter;
 pub mod decode;
 pub mod definition;

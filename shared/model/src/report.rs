@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cost::Cost;
 use crate::dead_letter::{DeadLetter, Stage};
 use crate::failure::FailureName;
 use crate::outcome::Outcome;
@@ -23,6 +24,17 @@ pub enum RunStatus {
     NothingToDo,
     /// It failed.
     Failed,
+}
+
+impl RunStatus {
+    /// Whether the run has done what it should, also if that was nothing.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        match self {
+            Self::Succeeded | Self::SucceededWithRejections | Self::NothingToDo => true,
+            Self::Failed => false,
+        }
+    }
 }
 
 /// Counts of rows. `read` = `added` + `changed` + `unchanged` + rows rejected by diff.
@@ -170,7 +182,7 @@ impl Rejections {
 }
 
 /// The report of a run, as `runs/SYNC/RUN/report.json`. Holds no row value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunReport {
     /// Format version.
@@ -191,9 +203,13 @@ pub struct RunReport {
     pub counts: Counts,
     /// Calls.
     pub api: ApiUsage,
-    /// What the run's invocations cost by now, by function; nothing on a laptop. Finish's own last one is not in it.
+    /// What the run's invocations did by now, by function; nothing on a laptop. Of the invocation that writes the report it has what
+    /// came before: what follows is the writing itself, the lease that is given back, and its figures.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub work: WorkByFunction,
+    /// What that costs; nothing on a laptop, and in reports of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// Dead letters by what they complain of, most frequent first; see [`Rejections::counts`].
     pub rejections: Vec<RejectionCount>,
     /// Overlay entries that the next run sends again.
@@ -207,6 +223,23 @@ pub struct RunReport {
     /// The run that committed what this one, which had died, achieved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folded_into: Option<String>,
+}
+
+/// A sync's last run that succeeded and was no dry one, no replay and no limited one, as `state/SYNC/succeeded.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LastSuccess {
+    /// Format version.
+    pub version: u32,
+    /// The run.
+    pub run: String,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+impl LastSuccess {
+    /// The format version that this build writes.
+    pub const VERSION: u32 = 1;
 }
 
 /// How a run stands, as far as its objects say.
@@ -230,7 +263,7 @@ pub enum RunStanding {
 }
 
 /// One line of a sync's list of runs. Holds no row value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunSummary {
     /// The run.
@@ -253,6 +286,9 @@ pub struct RunSummary {
     pub pending: u64,
     /// Calls.
     pub api: ApiUsage,
+    /// What it cost, as its report says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
 }
 
 impl From<RunReport> for RunSummary {
@@ -277,6 +313,7 @@ impl From<RunReport> for RunSummary {
             counts: report.counts,
             pending: report.pending,
             api: report.api,
+            cost: report.cost,
         }
     }
 }

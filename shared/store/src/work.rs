@@ -3,7 +3,7 @@
 use penstock_model::Failure;
 use penstock_model::layout::RunKeys;
 use penstock_model::port::Objects;
-use penstock_model::work::{Invoked, WorkByFunction};
+use penstock_model::work::{Invoked, Work, WorkByFunction};
 
 use crate::storage_failure;
 
@@ -22,10 +22,28 @@ pub async fn total(objects: &dyn Objects, keys: &RunKeys<'_>) -> Result<WorkByFu
     Ok(total)
 }
 
+/// The same with what the invocation that asks has used itself: it tells of that when it ends. `own` is none where nobody is
+/// charged.
+///
+/// # Errors
+/// `StorageUnavailable`.
+pub async fn total_with(
+    objects: &dyn Objects,
+    keys: &RunKeys<'_>,
+    function: &str,
+    own: Option<Work>,
+) -> Result<WorkByFunction, Failure> {
+    let mut total = total(objects, keys).await?;
+    if let Some(own) = own {
+        *total.entry(function.to_owned()).or_default() += own;
+    }
+    Ok(total)
+}
+
 #[cfg(test)]
 mod tests {
     use penstock_model::port::Condition;
-    use penstock_model::work::{Requests, Work};
+    use penstock_model::work::Requests;
 
     use super::*;
     use crate::MemoryObjects;
@@ -43,5 +61,9 @@ mod tests {
         assert_eq!(total["push"], Work { invocations: 2, mb_ms: 30_720, requests });
         assert_eq!(total["read"].mb_ms, 512);
         assert_eq!(total.len(), 2);
+        let own = Work { invocations: 1, mb_ms: 88, requests };
+        let with = total_with(&objects, &keys, "read", Some(own)).await.unwrap();
+        assert_eq!((with["read"].invocations, with["read"].mb_ms, with["push"]), (2, 600, total["push"]));
+        assert_eq!(total_with(&objects, &keys, "read", None).await.unwrap(), total);
     }
 }

@@ -50,7 +50,7 @@ async fn run() -> Result<String, Failure> {
     let state: Arc<dyn Objects> = Arc::new(FolderObjects::new(state));
     let unloads: Arc<dyn OpenObjects> = Arc::new(Opener::folders());
     let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
-    let invocation = Invocation { request_id: "bench".to_owned(), deadline: clock.now().plus(DEADLINE) };
+    let invocation = Invocation::free("bench", clock.now().plus(DEADLINE));
     match function.as_str() {
         "plan" => {
             let executions = Arc::new(NothingElseRuns);

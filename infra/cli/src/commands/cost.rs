@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use penstock_model::cost::{Architecture, Cost, PRICES, Usage, money};
 use penstock_model::layout::SyncKeys;
 use penstock_model::report::RunSummary;
 use penstock_store::work;
@@ -10,7 +11,7 @@ use serde_json::json;
 use super::deployed::sync_of;
 use super::place;
 use crate::args;
-use crate::cost::{Assumptions, Usage, forecast, line, money, prices};
+use crate::forecast::{Assumptions, forecast};
 use crate::show::table;
 
 /// The loads that are reckoned if no other is named.
@@ -23,6 +24,7 @@ const LOADS: [f64; 3] = [1e7, 1e8, 1e9];
 pub async fn cost(args: args::Cost) -> anyhow::Result<ExitCode> {
     let mut assumptions = Assumptions::default();
     let mut measured = Vec::new();
+    let mut architecture = Architecture::default();
     if let Some(sync) = &args.sync {
         let sync = sync_of(sync)?;
         let place = match &args.stack {
@@ -37,12 +39,14 @@ pub async fn cost(args: args::Cost) -> anyhow::Result<ExitCode> {
         if let Some(newest) = runs.first() {
             assumptions = like(newest, assumptions);
         }
+        let architecture_of = |run: &RunSummary| run.cost.as_ref().map(|cost| cost.architecture);
+        architecture = runs.iter().find_map(architecture_of).unwrap_or_default();
         for run in runs {
+            // Its report lacks what came after it, and one of an unfinished run lacks everything.
             let keys = SyncKeys { sync: &sync };
             let found = work::total(place.objects(), &keys.run(&run.run)).await?;
-            if !found.is_empty() {
-                measured.push((run, Usage::of(&found)));
-            }
+            let cost = Cost::of(&found, architecture_of(&run).unwrap_or(architecture));
+            measured.extend(cost.map(|cost| (run.run, cost)));
         }
         if measured.is_empty() && !args.json {
             println!("no run here has left figures: only functions on AWS do");
@@ -59,25 +63,28 @@ pub async fn cost(args: args::Cost) -> anyhow::Result<ExitCode> {
     .map(|rows| (rows, forecast(rows, &assumptions)))
     .collect();
     if args.json {
-        let shown = |usage: &Usage| json!({ "usage": usage, "dollars": usage.dollars(prices()) });
-        let runs: Vec<_> =
-            measured.iter().map(|(run, usage)| json!({ "run": run.run, "cost": shown(usage) })).collect();
-        let loads: Vec<_> =
-            loads.iter().map(|(rows, usage)| json!({ "rows_per_day": rows, "cost": shown(usage) })).collect();
+        let runs: Vec<_> = measured.iter().map(|(run, cost)| json!({ "run": run, "cost": cost })).collect();
+        let loads: Vec<_> = loads
+            .iter()
+            .map(|(rows, usage)| {
+                let dollars = usage.dollars(&PRICES, architecture);
+                json!({ "rows_per_day": rows, "cost": { "usage": usage, "dollars": dollars } })
+            })
+            .collect();
         println!(
             "{}",
             json!({
-                "prices": prices().date, "region": prices().region, "runs": runs, "loads": loads,
+                "prices": PRICES.date, "region": PRICES.region, "architecture": architecture, "runs": runs, "loads": loads,
                 "assumptions": assumptions.lines(),
             })
         );
         return Ok(ExitCode::SUCCESS);
     }
-    for (run, usage) in &measured {
-        println!("{}: {}", run.run, line(usage, prices()));
+    for (run, cost) in &measured {
+        println!("{run}: {}", cost.line());
     }
     if !loads.is_empty() {
-        print!("{}", reckoned(&loads, &assumptions));
+        print!("{}", reckoned(&loads, &assumptions, architecture));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -98,13 +105,13 @@ fn like(run: &RunSummary, assumptions: Assumptions) -> Assumptions {
     like
 }
 
-fn reckoned(loads: &[(f64, Usage)], assumptions: &Assumptions) -> String {
+fn reckoned(loads: &[(f64, Usage)], assumptions: &Assumptions, architecture: Architecture) -> String {
     let head =
         ["rows a day", "GB-s", "S3 reads", "S3 writes", "transitions", "a day", "30 days"].map(str::to_owned);
     let rows: Vec<[String; 7]> = loads
         .iter()
         .map(|(rows, usage)| {
-            let dollars = usage.dollars(prices());
+            let dollars = usage.dollars(&PRICES, architecture);
             [
                 format!("{rows:.0}"),
                 format!("{:.0}", usage.gb_seconds),
@@ -122,9 +129,10 @@ fn reckoned(loads: &[(f64, Usage)], assumptions: &Assumptions) -> String {
         text.push('\n');
     }
     text.push_str(&format!(
-        "reckoned, not measured, at list prices of {} ({}, arm64); assumed:\n",
-        prices().date,
-        prices().region
+        "reckoned, not measured, at list prices of {} ({}, {}); assumed:\n",
+        PRICES.date,
+        PRICES.region,
+        architecture.as_str()
     ));
     for line in assumptions.lines() {
         text.push_str(&format!("  {line}\n"));

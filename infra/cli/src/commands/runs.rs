@@ -83,6 +83,7 @@ pub(super) fn unplanned(run: String) -> RunSummary {
         counts: Counts::default(),
         pending: 0,
         api: ApiUsage::default(),
+        cost: None,
     }
 }
 

@@ -106,11 +106,8 @@ impl Functions {
 
     async fn call(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
         let time = time_of(function);
-        let invocation = Invocation {
-            request_id: format!("{:016x}", self.random.next()),
-            deadline: self.clock.now().plus(time),
-        };
-        let invocation = &invocation;
+        let id = format!("{:016x}", self.random.next());
+        let invocation = &Invocation::free(id, self.clock.now().plus(time));
         let answer = match function {
             "PlanFunction" => invoked(payload, invocation, &self.plan, penstock_plan::handle),
             "UnloadFunction" => invoked(payload, invocation, &self.unload, penstock_unload::handle),

@@ -38,7 +38,7 @@ fn a_run_costs_what_its_invocations_left() {
     let result: Value = parsed(&project.penstock(&["cost", "syncs/customers.yaml", "--run", "r1", "--json"]));
     let usage = &result["runs"][0]["cost"]["usage"];
     let expected = json!({
-        "invocations": 2, "gb_seconds": 100.0, "requests": { "reads": 60, "writes": 40 }, "transitions": 16,
+        "invocations": 2, "gb_seconds": 100.0, "requests": { "reads": 60, "writes": 40 }, "transitions": 7,
     });
     assert_eq!(usage, &expected);
     assert!(result["runs"][0]["cost"]["dollars"].as_f64().unwrap() > 0.001);

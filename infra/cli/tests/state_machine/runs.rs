@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,8 +16,10 @@ use penstock_model::contract::{
     PlanVerdict, Progress, ProgressStatus, PushRequest, ReadRequest, ReadResponse, RunRef, TransformRequest,
     UnloadRequest, UnloadResponse, UnloadStatus,
 };
+use penstock_model::cost::Usage;
 use penstock_model::port::{Boxed, Clock, Random};
 use penstock_model::report::RunStatus;
+use penstock_model::work::{Work, WorkByFunction};
 use serde_json::{Value, json};
 
 use super::{CRASH, machine};
@@ -241,12 +244,38 @@ fn engine(functions: &Arc<Functions>) -> Engine {
 }
 
 async fn start(functions: &Arc<Functions>) -> Course {
+    start_before(functions, &Silent).await
+}
+
+async fn start_before(functions: &Arc<Functions>, observer: &dyn Observer) -> Course {
     let start = Start {
         id: "arn:run-1".to_owned(),
         name: "run-1".to_owned(),
         input: json!({ "sync": "customers", "options": { "full": true } }),
     };
-    engine(functions).start(start, &Silent).await
+    engine(functions).start(start, observer).await
+}
+
+/// Counts what Step Functions charges for: states that are entered or repeated, and executions that a Map starts.
+#[derive(Default)]
+struct Charged(AtomicU64);
+
+impl Observer for Charged {
+    fn event(&self, event: Event<'_>) {
+        let is_charged = match event {
+            Event::StateEntered { .. }
+            | Event::Retrying { .. }
+            | Event::ChildSucceeded { .. }
+            | Event::ChildFailed { .. } => true,
+            Event::StateExited { .. }
+            | Event::Caught { .. }
+            | Event::Waiting { .. }
+            | Event::MapStarted { .. } => false,
+        };
+        self.0.fetch_add(u64::from(is_charged), Ordering::Relaxed);
+    }
+
+    fn progress(&self, _: &Course) {}
 }
 
 impl Functions {
@@ -428,5 +457,38 @@ async fn a_chunk_that_kills_its_function_on_every_try_becomes_dead_letters() {
         let calls = functions.calls();
         assert_eq!(calls.iter().filter(|call| call.starts_with("Push 0")).count(), 3, "{calls:?}");
         assert!(calls.contains(&"DeadLetter 0".to_owned()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_has_as_many_transitions_as_are_reckoned_from_its_invocations() {
+    let functions = Functions::new;
+    let chunk_2_is_unreadable: Box<Fails> = Box::new(|function, item, _| {
+        (function == "TransformFunction" && item == 2).then_some("ChunkUnreadable")
+    });
+    let paused_once = |_, rounds| match rounds {
+        1 => (ProgressStatus::Paused, 45),
+        _ => (ProgressStatus::Done, 0),
+    };
+    let runs = [
+        functions(PlanVerdict::NothingNew, GateVerdict::Finish),
+        functions(PlanVerdict::Read, GateVerdict::Finish),
+        functions(PlanVerdict::Unload, GateVerdict::Finish),
+        functions(PlanVerdict::Deliver, GateVerdict::Deliver),
+        Functions { canary: true, ..functions(PlanVerdict::Read, GateVerdict::Deliver) },
+        Functions { push: paused_once, ..functions(PlanVerdict::Read, GateVerdict::Deliver) },
+        Functions { fails: chunk_2_is_unreadable, ..functions(PlanVerdict::Read, GateVerdict::Deliver) },
+    ];
+    for (n, functions) in runs.into_iter().map(Arc::new).enumerate() {
+        let charged = Charged::default();
+        let course = start_before(&functions, &charged).await;
+        assert!(matches!(course.status, Status::Succeeded { .. }), "{n}: {:?}", course.status);
+        let mut work = WorkByFunction::new();
+        for call in functions.calls() {
+            let function =
+                call.split(' ').next().unwrap().replace("DeadLetter", "dead-letter").to_lowercase();
+            *work.entry(function).or_default() += Work { invocations: 1, ..Work::default() };
+        }
+        assert_eq!(Usage::of(&work).transitions, charged.0.into_inner(), "{n}: {work:?}");
     }
 }

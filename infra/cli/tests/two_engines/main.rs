@@ -53,6 +53,8 @@ on_both!(
     a_manifest_that_is_told_of_twice_starts_its_syncs_once: 1,
     a_schedule_starts_the_syncs_that_name_it: 1,
     a_secret_that_rotates_in_mid_run_is_fetched_anew: 1,
+    a_sync_follows_the_runs_of_another_that_succeed: 1,
+    a_sync_without_a_run_that_succeeds_is_overdue: 1,
     a_throttled_run_waits_and_goes_on: 20,
     fifty_thousand_rows_reach_a_table: 1,
     fifty_thousand_rows_reach_an_http_api: 1,

@@ -65,12 +65,22 @@ pub(crate) async fn members_sync(
     twin: &RunningTwin<ConnectorTwin>,
     start: &str,
 ) -> String {
+    members_sync_called(engine.name(), engine, twin, start).await
+}
+
+/// The same under another name, by the same unload and connection.
+async fn members_sync_called(
+    sync: &str,
+    engine: &dyn Engine,
+    twin: &RunningTwin<ConnectorTwin>,
+    start: &str,
+) -> String {
     let name = engine.name();
     let connection = format!(
         "connector: ./api.yaml\naddress: \"{}\"\nallow_private: true\nauth: {{ bearer: {{ secret: {name} }} }}\nlimits: {{ concurrency: 2, requests_in_flight: 1 }}\n",
         twin.address()
     );
-    let sync = format!(
+    let definition = format!(
         "unload: {name}\nconnection: {name}\nobject: members\nmatch: {{ id: id }}\n{start}\
          fields:\n  email: email\n  name: name\n  balance: balance\n"
     );
@@ -78,10 +88,10 @@ pub(crate) async fn members_sync(
         (format!("unloads/{name}.yaml"), unload_definition(engine)),
         ("connections/api.yaml".to_owned(), CONNECTOR.to_owned()),
         (format!("connections/{name}.yaml"), connection),
-        (format!("syncs/{name}.yaml"), sync),
+        (format!("syncs/{sync}.yaml"), definition),
     ];
     publish_sync(engine, &files.each_ref().map(|(name, text)| (name.as_str(), text.clone()))).await;
-    name.to_owned()
+    sync.to_owned()
 }
 
 fn unload_definition(engine: &dyn Engine) -> String {
@@ -274,6 +284,55 @@ pub(crate) async fn a_schedule_starts_the_syncs_that_name_it(engine: &dyn Engine
     let started = engine.started_by_events(&sync).await;
     assert_eq!(started[0].counts(), "read 300, added 300, accepted 300");
     assert_eq!(twin.twin.count("members"), 300);
+}
+
+/// Whether route names the sync, if it looks for overdue ones so many hours from now.
+async fn is_overdue_in(engine: &dyn Engine, sync: &str, hours: u64) -> bool {
+    let due = engine.now().plus(Duration::from_secs(hours * 3_600)).rfc3339();
+    let answer = engine.route(json!({ "look_for": "overdue", "due": due })).await.unwrap();
+    answer["overdue"].as_array().into_iter().flatten().any(|overdue| *overdue == sync)
+}
+
+pub(crate) async fn a_sync_without_a_run_that_succeeds_is_overdue(engine: &dyn Engine) {
+    let twin = members(LATER_TOKEN, json!([])).await;
+    put_own_secret(engine, TOKEN).await;
+    let sync = members_sync(engine, &twin, "overdue_after_hours: 5\n").await;
+    assert!(!is_overdue_in(engine, &sync, 4).await, "it was published just now");
+    assert!(is_overdue_in(engine, &sync, 6).await, "it has never run");
+    unload(engine, "2026-01-01", &customers(0..10)).await;
+    assert_eq!(engine.run(request(&sync)).await.failure.as_deref(), Some("DestinationUnauthorized"));
+    let noted = async || penstock_store::successes::last(engine.state().as_ref(), &sync).await.unwrap();
+    assert_eq!(noted().await, None, "a run that fails is no success");
+
+    put_own_secret(engine, LATER_TOKEN).await;
+    let ended = engine.run(request(&sync)).await;
+    let first = noted().await.unwrap();
+    assert_eq!((first.run, Some(first.at)), (ended.run, ended.report.map(|report| report.ended_at)));
+    assert!(!is_overdue_in(engine, &sync, 4).await);
+    assert!(is_overdue_in(engine, &sync, 6).await);
+    let nothing_new = engine.run(request(&sync)).await;
+    assert_eq!(noted().await.unwrap().run, nothing_new.run, "a run that finds nothing new is one");
+}
+
+pub(crate) async fn a_sync_follows_the_runs_of_another_that_succeed(engine: &dyn Engine) {
+    let twin = members(LATER_TOKEN, json!([])).await;
+    put_own_secret(engine, TOKEN).await;
+    unload(engine, "2026-01-01", &customers(0..10)).await;
+    let sync = members_sync(engine, &twin, "").await;
+    let follower = format!("{sync}-after");
+    members_sync_called(&follower, engine, &twin, &format!("start: {{ after: {sync} }}\n")).await;
+
+    let mut dry = request(&sync);
+    dry.options.dry_run = true;
+    assert_eq!(engine.run(dry).await.counts(), "read 10, added 10");
+    assert_eq!(engine.run(request(&sync)).await.failure.as_deref(), Some("DestinationUnauthorized"));
+    put_own_secret(engine, LATER_TOKEN).await;
+    let followed = engine.run(request(&sync)).await;
+    assert_eq!(followed.counts(), "read 10, changed 10, accepted 10");
+
+    let started = engine.started_by_events(&follower).await;
+    assert_eq!(started.len(), 1, "neither the dry nor the failed run is followed: {started:?}");
+    assert_eq!(started[0].counts(), "read 10, added 10, accepted 10");
 }
 
 pub(crate) async fn an_event_that_concerns_no_sync_is_refused_by_name(engine: &dyn Engine) {

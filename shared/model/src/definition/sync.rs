@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,11 @@ pub struct Sync {
     /// When it starts by itself.
     #[serde(default)]
     pub start: Start,
+    /// Hours without one run that succeeded after which the sync is overdue, which is an alarm. A run that found nothing new counts; a dry one, a
+    /// limited one and a replay do not. Left out: the stack's `NoRunHours` for a sync that starts by itself, and never for one that does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub overdue_after_hours: Option<u32>,
     /// The destination's fields that identify a record, and the columns that fill them. May be left out with `append` only.
     #[serde(default, rename = "match", skip_serializing_if = "BTreeMap::is_empty")]
     pub matched: BTreeMap<String, String>,
@@ -51,6 +57,17 @@ pub struct Sync {
 }
 
 impl Sync {
+    /// For how long it may be without a run that succeeds; for ever if none. `usual` is what counts where the definition says
+    /// nothing.
+    #[must_use]
+    pub fn overdue_after(&self, usual: Duration) -> Option<Duration> {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        match self.overdue_after_hours {
+            Some(hours) => Some(HOUR * hours),
+            None => self.start.is_by_itself().then_some(usual),
+        }
+    }
+
     /// The fields that refer to other records, in the order of their names.
     pub fn lookups(&self) -> impl Iterator<Item = LookupField<'_>> {
         self.unmatched().filter_map(|(name, field)| field.lookup(name))
@@ -94,6 +111,14 @@ pub struct Start {
     /// After every run of this sync that succeeded, also one that found nothing new; not after a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+}
+
+impl Start {
+    /// Whether anything starts the sync but a person.
+    #[must_use]
+    pub const fn is_by_itself(&self) -> bool {
+        self.on_unload || self.schedule.is_some() || self.after.is_some()
+    }
 }
 
 /// What may happen to records at the destination.

@@ -1,8 +1,7 @@
 //! Arithmetic for loads that have not been run. What it assumes is printed with it.
 
-use penstock_model::work::Requests;
-
-use super::Usage;
+use penstock_model::cost::Usage;
+use penstock_model::work::{Requests, Work};
 
 /// What a day's load is taken to be like.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,34 +61,46 @@ impl Assumptions {
 
 /// What one run of so many rows uses.
 #[must_use]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and positive by then")]
 pub fn forecast(rows: f64, assumptions: &Assumptions) -> Usage {
     let splits = (rows / SPLIT_ROWS).ceil().max(1.0);
     // A power of two, as plan cuts them.
     let partitions = splits.log2().ceil().exp2();
     let changes = rows * assumptions.changed;
     let chunks = (changes / CHUNK_ROWS).ceil();
-    let sending_s =
+    let answers_s =
         changes / assumptions.rows_per_request * assumptions.answer_ms / 1_000.0 / assumptions.in_flight;
-    let invocations = splits + partitions + 2.0 * chunks + 3.0;
-    let whole_s = splits * READ_S + rows / SPLIT_ROWS * DIFF_S + chunks * TRANSFORM_S;
-    let gb_seconds = (whole_s + (invocations - chunks) * OVERHEAD_S) * WHOLE_GB
-        + (sending_s + chunks * OVERHEAD_S) * PUSH_GB;
+    let each = |invocations: f64, gb: f64, busy_s: f64, reads: f64, writes: f64| Work {
+        invocations: whole(invocations),
+        mb_ms: whole((busy_s + invocations * OVERHEAD_S) * gb * 1_024_000.0),
+        requests: Requests { reads: whole(invocations * reads), writes: whole(invocations * writes) },
+    };
     // A read fetches its columns' ranges, a diff a slice of every split, a chunk its rows' pages, each beside plan and lease.
-    let reads = splits * 20.0 + partitions * (splits + 5.0) + chunks * (splits.min(64.0) + 20.0) + 50.0;
     // Each leaves its result and its figures; a push also attempts, receipts and usage; finish removes and lists.
-    let writes = splits * 3.0 + partitions * 6.0 + chunks * 12.0 + 40.0;
-    let transitions = splits * 2.0 + partitions * 2.0 + chunks * 6.0 + 13.0;
-    Usage {
-        invocations: invocations as u64,
-        gb_seconds,
-        requests: Requests { reads: reads as u64, writes: writes as u64 },
-        transitions: transitions as u64,
-    }
+    let work = [
+        ("plan", each(1.0, WHOLE_GB, 0.0, 20.0, 10.0)),
+        ("read", each(splits, WHOLE_GB, splits * READ_S, 20.0, 3.0)),
+        ("diff", each(partitions, WHOLE_GB, rows / SPLIT_ROWS * DIFF_S, splits + 5.0, 6.0)),
+        ("gate", each(1.0, WHOLE_GB, 0.0, 10.0, 5.0)),
+        ("transform", each(chunks, WHOLE_GB, chunks * TRANSFORM_S, splits.min(64.0) + 10.0, 2.0)),
+        ("push", each(chunks, PUSH_GB, answers_s, 10.0, 10.0)),
+        ("finish", each(1.0, WHOLE_GB, 0.0, 20.0, 25.0)),
+    ];
+    Usage::of(&work.map(|(function, work)| (function.to_owned(), work)).into())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive, and far from the ends"
+)]
+fn whole(figure: f64) -> u64 {
+    figure.round() as u64
 }
 
 #[cfg(test)]
 mod tests {
+    use penstock_model::cost::{Architecture, PRICES};
+
     use super::*;
 
     #[test]
@@ -97,9 +108,8 @@ mod tests {
         let few = Assumptions::default();
         let many = Assumptions { changed: 0.1, ..few };
         for (rows, more) in [(1e6, 1e7), (1e7, 1e8), (1e8, 1e9)] {
-            let prices = crate::cost::prices();
             let [small, large, changed] = [forecast(rows, &few), forecast(more, &few), forecast(rows, &many)]
-                .map(|usage| usage.dollars(prices));
+                .map(|usage| usage.dollars(&PRICES, Architecture::Arm64));
             assert!(small < large && small < changed, "{rows}: {small} {large} {changed}");
         }
     }
@@ -109,6 +119,6 @@ mod tests {
         let usage = forecast(10_000_000.0, &Assumptions::default());
         // Ten splits, sixteen partitions, ten chunks.
         assert_eq!(usage.invocations, 10 + 16 + 20 + 3);
-        assert_eq!(usage.transitions, 20 + 32 + 60 + 13);
+        assert_eq!(usage.transitions, 1 + 2 + 21 + 33 + 4 + 50 + 1);
     }
 }
