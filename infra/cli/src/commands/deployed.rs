@@ -103,9 +103,16 @@ pub(super) fn with_executions(runs: Vec<RunSummary>, executions: Vec<DeployedExe
     all
 }
 
+/// What Step Functions says of a Map whose children failed.
+const CHILDREN_FAILED: &str = "States.ExceedToleratedFailureThreshold";
+
 fn seen(run: RunSummary, execution: DeployedExecution) -> RunSummary {
     let (status, failure) = match (run.status, execution.standing) {
         (RunStanding::Unfinished, Standing::Running) => (RunStanding::Running, None),
+        // Of a Map's children Step Functions says only that some have failed; what stopped them all stands beside the run.
+        (RunStanding::Unfinished, Standing::Failed(name)) if name == CHILDREN_FAILED => {
+            (RunStanding::Failed, run.failure.clone().or(Some(name)))
+        }
         (RunStanding::Unfinished, Standing::Failed(name)) => (RunStanding::Failed, Some(name)),
         // Its report says it better.
         (status, Standing::Failed(name)) => (status, Some(name)),
@@ -137,6 +144,8 @@ mod tests {
             run("b", RunStanding::Unfinished),
             run("c", RunStanding::Succeeded),
             run("d", RunStanding::Folded),
+            RunSummary { failure: Some("AccessDenied".to_owned()), ..run("f", RunStanding::Unfinished) },
+            run("g", RunStanding::Unfinished),
         ];
         let executions = vec![
             execution("a", 5, Standing::Running),
@@ -144,6 +153,8 @@ mod tests {
             execution("c", 3, Standing::Succeeded),
             execution("d", 2, failed("StorageUnavailable")),
             execution("e", 1, failed("SyncInvalid")),
+            execution("f", 0, failed(CHILDREN_FAILED)),
+            execution("g", -1, failed(CHILDREN_FAILED)),
         ];
         let told: Vec<_> = with_executions(runs, executions)
             .into_iter()
@@ -155,6 +166,8 @@ mod tests {
             ("c", RunStanding::Succeeded, ""),
             ("d", RunStanding::Folded, "StorageUnavailable"),
             ("e", RunStanding::Failed, "SyncInvalid"),
+            ("f", RunStanding::Failed, "AccessDenied"),
+            ("g", RunStanding::Failed, CHILDREN_FAILED),
         ];
         assert_eq!(told, expected.map(|(run, status, failure)| (run.to_owned(), status, failure.to_owned())));
     }
