@@ -65,33 +65,32 @@ pub(crate) async fn members_sync(
     twin: &RunningTwin<ConnectorTwin>,
     start: &str,
 ) -> String {
-    members_sync_called(engine.name(), engine, twin, start).await
+    let name = engine.name();
+    members_syncs(engine, twin, &[(name, start)]).await;
+    name.to_owned()
 }
 
-/// The same under another name, by the same unload and connection.
-async fn members_sync_called(
-    sync: &str,
-    engine: &dyn Engine,
-    twin: &RunningTwin<ConnectorTwin>,
-    start: &str,
-) -> String {
+/// Several such syncs, by one unload and one connection: each with its name, and when it starts.
+async fn members_syncs(engine: &dyn Engine, twin: &RunningTwin<ConnectorTwin>, syncs: &[(&str, &str)]) {
     let name = engine.name();
     let connection = format!(
         "connector: ./api.yaml\naddress: \"{}\"\nallow_private: true\nauth: {{ bearer: {{ secret: {name} }} }}\nlimits: {{ concurrency: 2, requests_in_flight: 1 }}\n",
         twin.address()
     );
-    let definition = format!(
-        "unload: {name}\nconnection: {name}\nobject: members\nmatch: {{ id: id }}\n{start}\
-         fields:\n  email: email\n  name: name\n  balance: balance\n"
-    );
-    let files = [
+    let mut files = vec![
         (format!("unloads/{name}.yaml"), unload_definition(engine)),
         ("connections/api.yaml".to_owned(), CONNECTOR.to_owned()),
         (format!("connections/{name}.yaml"), connection),
-        (format!("syncs/{sync}.yaml"), definition),
     ];
-    publish_sync(engine, &files.each_ref().map(|(name, text)| (name.as_str(), text.clone()))).await;
-    sync.to_owned()
+    for (sync, start) in syncs {
+        let definition = format!(
+            "unload: {name}\nconnection: {name}\nobject: members\nmatch: {{ id: id }}\n{start}\
+             fields:\n  email: email\n  name: name\n  balance: balance\n"
+        );
+        files.push((format!("syncs/{sync}.yaml"), definition));
+    }
+    let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
+    publish_sync(engine, &files).await;
 }
 
 fn unload_definition(engine: &dyn Engine) -> String {
@@ -318,9 +317,9 @@ pub(crate) async fn a_sync_follows_the_runs_of_another_that_succeed(engine: &dyn
     let twin = members(LATER_TOKEN, json!([])).await;
     put_own_secret(engine, TOKEN).await;
     unload(engine, "2026-01-01", &customers(0..10)).await;
-    let sync = members_sync(engine, &twin, "").await;
-    let follower = format!("{sync}-after");
-    members_sync_called(&follower, engine, &twin, &format!("start: {{ after: {sync} }}\n")).await;
+    let sync = engine.name().to_owned();
+    let (follower, after) = (format!("{sync}-after"), format!("start: {{ after: {sync} }}\n"));
+    members_syncs(engine, &twin, &[(&sync, ""), (&follower, &after)]).await;
 
     let mut dry = request(&sync);
     dry.options.dry_run = true;
