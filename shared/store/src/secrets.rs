@@ -107,8 +107,7 @@ fn is_plain(name: &str) -> bool {
 fn read(reference: &SecretRef, path: &Path) -> Result<Option<Secret>, SecretError> {
     match std::fs::read_to_string(path) {
         Ok(text) => {
-            let text = text.strip_suffix('\n').unwrap_or(&text);
-            let text = text.strip_suffix('\r').unwrap_or(text);
+            let text = without_line_end(&text);
             Ok((!text.is_empty()).then(|| Secret::new(text.to_owned())))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -116,6 +115,12 @@ fn read(reference: &SecretRef, path: &Path) -> Result<Option<Secret>, SecretErro
             Err(SecretError::Unavailable { reference: reference.describe(), source: Box::new(error) })
         }
     }
+}
+
+/// A text without the line end that editors add: a secret that was put into Secrets Manager from a file has it, too.
+fn without_line_end(text: &str) -> &str {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
 }
 
 impl Secrets for LocalSecrets {
@@ -192,7 +197,7 @@ impl AwsSecrets {
             Err(error) => return Err(refused(name, &id, Tried::Read, &error)),
         };
         let text = answer.secret_string().ok_or_else(|| missing(format!("the secret {id} holds no text")))?;
-        let secret = Secret::new(text.to_owned());
+        let secret = Secret::new(without_line_end(text).to_owned());
         self.fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(id, secret.clone());
         Ok(secret)
     }

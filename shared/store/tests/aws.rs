@@ -264,7 +264,8 @@ async fn a_permission_that_is_missing_is_told_with_what_to_grant_and_is_asked_fo
 async fn a_secret_is_kept_until_a_fresh_one_is_asked_for() {
     let secret = |text: &str| respond(200, &[], format!(r#"{{"SecretString":"{text}"}}"#));
     let (aws, address) =
-        Aws::start([secret("old"), secret("new"), refuses("ResourceNotFoundException"), refuses("Denied")])
+        // As `aws secretsmanager create-secret --secret-string file://token.txt` puts it there.
+        Aws::start([secret("old\\n"), secret("new"), refuses("ResourceNotFoundException"), refuses("Denied")])
             .await;
     let secrets = AwsSecrets::new(client!(aws_sdk_secretsmanager, address), "penstock/dev/");
     let named = |name: &str| SecretRef::Named(name.to_owned());
