@@ -60,6 +60,9 @@ pub async fn handle(
             ),
         ));
     }
+    if let Some(pages) = split.pages {
+        json::put_once(state, &keys.pages(request.split), pages).await?;
+    }
     json::put_once(state, &keys.fingerprints(request.split), split.fingerprints).await?;
     json::put_json(state, &counts_key, &counts, Condition::Always).await?;
     Ok(ReadResponse { contract: CONTRACT, rows: counts.rows })

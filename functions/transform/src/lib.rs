@@ -92,7 +92,7 @@ async fn transform_chunk(
         ChunkRange::Rows { .. } => {
             let changes = changes::read_chunk(state, &plan.run.keys(), plan.partitions, &chunk.range).await?;
             let unload = open(context, &plan.unload.root)?;
-            let mut transformed = transform::rows(unload.as_ref(), plan, &mapping, &changes).await?;
+            let mut transformed = transform::rows(unload.as_ref(), state, plan, &mapping, &changes).await?;
             // Where the match is a part of the key, it is always the one under which the record was written.
             if capabilities.follows_id && !plan.definition.match_is_key() {
                 transform::moved(&mut transformed, &changes, &identities(state, plan, &changes).await?);

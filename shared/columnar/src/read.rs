@@ -11,7 +11,7 @@ use penstock_model::{Failure, FailureName};
 
 use crate::canonical;
 use crate::fingerprint::{SplitRow, SplitWriter};
-use crate::reading::{SplitSource, read_split};
+use crate::reading::{Rows, SplitSource, read_split};
 use crate::unload::{NaiveTimestamps, UnloadError};
 
 /// A split's fingerprints.
@@ -19,6 +19,8 @@ use crate::unload::{NaiveTimestamps, UnloadError};
 pub struct SplitRead {
     /// The object that holds one per row. Rows with a null in their key have one too.
     pub fingerprints: Bytes,
+    /// The object that tells where pages stand, for who reads a part of the split; `None` if the files say it themselves.
+    pub pages: Option<Bytes>,
     /// Rows of the split.
     pub rows: u64,
     /// Nulls of each hashed column, by lower-case name.
@@ -69,7 +71,7 @@ pub async fn read_split_fingerprints(
     let mut count = 0;
     let mut null_counts: BTreeMap<String, u64> =
         hashing.hashed.all().map(|column| (column.name.to_lowercase(), 0)).collect();
-    read_split(source, None, |batch, rows| {
+    let located = read_split(source, Rows::All, |batch, rows| {
         let keys = canonical::keys(batch, &plan.key_columns)?;
         let row_hashes = hashing.hashed.hashes(batch)?;
         let compare = hashing.compared.as_ref().map(|columns| columns.hashes(batch)).transpose()?;
@@ -88,7 +90,8 @@ pub async fn read_split_fingerprints(
         Ok::<(), UnloadError>(())
     })
     .await?;
-    Ok(SplitRead { fingerprints: writer.finish(), rows: count, null_counts })
+    let pages = (!located.is_empty()).then(|| located.to_bytes());
+    Ok(SplitRead { fingerprints: writer.finish(), pages, rows: count, null_counts })
 }
 
 /// The columns that a plan has hashed, and all that must be read for it.

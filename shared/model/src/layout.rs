@@ -187,6 +187,12 @@ impl RunKeys<'_> {
         self.at(&format!("fingerprints/{split:05}.bin"))
     }
 
+    /// Where the pages of one split's columns stand, if its files do not say so.
+    #[must_use]
+    pub fn pages(&self, split: u32) -> String {
+        self.at(&format!("fingerprints/{split:05}.pages.bin"))
+    }
+
     /// One split's counts (rows, null counts).
     #[must_use]
     pub fn split_counts(&self, split: u32) -> String {

@@ -1,6 +1,6 @@
 //! Decoding alone.
 
-use penstock_columnar::reading::{SplitSource, read_split};
+use penstock_columnar::reading::{Rows, SplitSource, read_split};
 use penstock_columnar::unload::{NaiveTimestamps, UnloadError};
 use penstock_model::Failure;
 use penstock_model::contract::GateRequest;
@@ -33,7 +33,7 @@ pub(crate) async fn decode(
             columns: &plan.columns,
             naive,
         };
-        read_split(source, None, |batch, _| {
+        read_split(source, Rows::All, |batch, _| {
             rows += batch.num_rows() as u64;
             Ok::<(), UnloadError>(())
         })

@@ -18,7 +18,8 @@ use penstock_model::port::Objects;
 use penstock_model::unload::{Column, ColumnType, Piece, UnloadFile};
 
 use super::conform::conform;
-use super::{BATCH_ROWS, SplitSource, fetch, pages};
+use super::located::{PageLocations, Unlocated};
+use super::{BATCH_ROWS, Rows, SplitSource, fetch, pages};
 use crate::unload::footer::{self, Pages, decoded};
 use crate::unload::schema::{FileColumn, describe, file_columns, merge};
 use crate::unload::{NaiveTimestamps, UnloadError};
@@ -36,44 +37,54 @@ pub(super) struct OpenPiece<'a> {
     file: &'a UnloadFile,
     projection: Projection<'a>,
     located: Pages,
+    unlocated: Unlocated,
     decoder: ParquetPushDecoder,
     numbers: Numbers<'a>,
 }
 
-/// Opens a piece whose first row has the number `first` in the split; `rows` are numbers in the split.
+/// Opens a piece whose first row has the number `first` in the split.
 pub(super) async fn open_piece<'a>(
     source: SplitSource<'a>,
     piece: &'a Piece,
     first: u32,
-    rows: Option<&'a [u32]>,
+    rows: Rows<'a>,
 ) -> Result<OpenPiece<'a>, UnloadError> {
     let file = usize::try_from(piece.file).ok().and_then(|at| source.unload.files.get(at));
     let file = file.ok_or_else(|| {
         UnloadError::corrupt(&source.unload.prefix, "a split names a file that the unload does not have")
     })?;
-    let located = if rows.is_some() { Pages::Located } else { Pages::Unlocated };
+    let located = match rows {
+        Rows::All => Pages::Unlocated,
+        Rows::Chosen { .. } => Pages::Located,
+    };
     let metadata = footer::fetch(source.objects, &file.key, file.size, &file.etag, located).await?;
     if footer::row_groups(&file.key, &metadata)? != file.row_groups {
         return Err(UnloadError::corrupt(&file.key, "its row groups are not those that were pinned"));
     }
     let groups = select(file, piece, first, rows)?;
     let projection = Projection::new(file, &metadata, source.columns, source.naive)?;
-    let decoder = projection.decoder(file, metadata, groups)?;
-    let numbers = match rows {
-        Some(rows) => Numbers::Chosen(rows.iter()),
-        None => Numbers::All(first..first + piece.rows),
+    let (metadata, unlocated, numbers) = match rows {
+        Rows::Chosen { numbers, pages } => {
+            (pages.add_to(metadata, piece.file), Unlocated::default(), Numbers::Chosen(numbers.iter()))
+        }
+        Rows::All => {
+            let from = piece.first_row_group as usize;
+            let unlocated = Unlocated::new(&metadata, piece.file, from..from + piece.row_groups as usize);
+            (metadata, unlocated, Numbers::All(first..first + piece.rows))
+        }
     };
-    Ok(OpenPiece { file, projection, located, decoder, numbers })
+    let decoder = projection.decoder(file, metadata, groups)?;
+    Ok(OpenPiece { file, projection, located, unlocated, decoder, numbers })
 }
 
 impl OpenPiece<'_> {
-    /// Fetches and decodes its rows.
+    /// Fetches and decodes its rows; gives where its pages stand, if the file does not say it and all rows are read.
     pub(super) async fn read<E: From<UnloadError>>(
         self,
         objects: &dyn Objects,
         each: &mut impl FnMut(&RecordBatch, &[u32]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Self { file, projection, located, mut decoder, mut numbers } = self;
+    ) -> Result<PageLocations, E> {
+        let Self { file, projection, located, mut unlocated, mut decoder, mut numbers } = self;
         loop {
             match decoded(&file.key, || decoder.try_next_reader())? {
                 DecodeResult::Finished => break,
@@ -82,6 +93,9 @@ impl OpenPiece<'_> {
                     // Each range begins with a page: it is a whole column of the row group, or a page.
                     pages::check(bytes.iter().map(AsRef::as_ref), located)
                         .map_err(|why| UnloadError::corrupt(&file.key, why))?;
+                    for (range, bytes) in ranges.iter().zip(&bytes) {
+                        unlocated.look_at(range.start, bytes);
+                    }
                     decoded(&file.key, || decoder.push_ranges(ranges, bytes))?;
                 }
                 DecodeResult::Data(mut reader) => {
@@ -98,7 +112,7 @@ impl OpenPiece<'_> {
             }
         }
         if numbers.take(1).is_empty() {
-            Ok(())
+            Ok(unlocated.located())
         } else {
             Err(UnloadError::corrupt(&file.key, "it has fewer rows than its footer says").into())
         }
@@ -141,7 +155,7 @@ fn select(
     file: &UnloadFile,
     piece: &Piece,
     first: u32,
-    rows: Option<&[u32]>,
+    rows: Rows<'_>,
 ) -> Result<Vec<RowGroupSelection>, UnloadError> {
     let out_of_step = || UnloadError::corrupt(&file.key, "a split does not fit its row groups");
     let from = usize::try_from(piece.first_row_group).map_err(|_| out_of_step())?;
@@ -155,13 +169,13 @@ fn select(
     let mut selected = Vec::with_capacity(groups.len());
     for (at, group_rows) in (from..).zip(groups) {
         let end = start + group_rows;
-        match rest {
-            None => selected.push(RowGroupSelection::new(at, None)),
-            Some(waiting) => {
-                let (within, after) = waiting.split_at(waiting.partition_point(|row| *row < end));
-                rest = Some(after);
-                if !within.is_empty() {
-                    let ranges = ranges(within, start).ok_or_else(out_of_step)?;
+        let (within, after) = rest.split_at(end);
+        rest = after;
+        match within {
+            Rows::All => selected.push(RowGroupSelection::new(at, None)),
+            Rows::Chosen { numbers, .. } => {
+                if !numbers.is_empty() {
+                    let ranges = ranges(numbers, start).ok_or_else(out_of_step)?;
                     let total = usize::try_from(*group_rows).map_err(|_| out_of_step())?;
                     let selection = RowSelection::from_consecutive_ranges(ranges.into_iter(), total);
                     selected.push(RowGroupSelection::new(at, Some(selection)));

@@ -29,7 +29,9 @@ fn read(body: Vec<u8>) -> Result<usize, UnloadError> {
     for split in cut(&found.unload, Sizes::default()) {
         let (columns, naive) = (&found.columns, NaiveTimestamps::Kept);
         let chosen: Vec<u32> = (0..split.rows.min(1000)).step_by(2).collect();
-        for chosen in [None, Some(chosen.as_slice())] {
+        let mut pages = PageLocations::default();
+        for all in [true, false] {
+            let wanted = if all { Rows::All } else { Rows::Chosen { numbers: &chosen, pages: &pages } };
             let source = SplitSource {
                 objects: objects.as_ref(),
                 unload: &found.unload,
@@ -37,7 +39,7 @@ fn read(body: Vec<u8>) -> Result<usize, UnloadError> {
                 columns,
                 naive,
             };
-            block_on(read_split(source, chosen, |batch, _| {
+            pages = block_on(read_split(source, wanted, |batch, _| {
                 rows += row_hashes(batch, columns)?.len();
                 Ok::<(), UnloadError>(())
             }))?;

@@ -4,6 +4,7 @@
 //! ends a process instead of a read. Source of the format: github.com/apache/parquet-format, `parquet.thrift`
 //! (`PageHeader`), in Thrift's compact protocol.
 
+use super::located::PageSize;
 use crate::unload::footer::Pages;
 
 /// The largest page that is unpacked. Writers make pages of about 1 MB; the largest we know of (DuckDB) are of 100 MB.
@@ -21,8 +22,7 @@ pub(super) fn check<'a>(stretches: impl IntoIterator<Item = &'a [u8]>, pages: Pa
     let mut open = 0u64;
     for column in stretches {
         let (mut largest, mut dictionary) = (0u64, 0u64);
-        let mut rest = column;
-        while let Some((page, after)) = header(rest) {
+        for (page, _) in walk(column) {
             if page.unpacked > MOST_PAGE_BYTES {
                 return Err(format!("a page of it claims {} bytes", page.unpacked));
             }
@@ -31,9 +31,6 @@ pub(super) fn check<'a>(stretches: impl IntoIterator<Item = &'a [u8]>, pages: Pa
             }
             let kind = if page.is_dictionary { &mut dictionary } else { &mut largest };
             *kind = page.unpacked.max(*kind);
-            let packed = usize::try_from(page.packed).unwrap_or(usize::MAX);
-            let Some(next) = after.get(packed..).filter(|next| next.len() < rest.len()) else { break };
-            rest = next;
         }
         open = open.saturating_add(largest).saturating_add(dictionary);
     }
@@ -42,6 +39,39 @@ pub(super) fn check<'a>(stretches: impl IntoIterator<Item = &'a [u8]>, pages: Pa
         // Single pages are unpacked one after the other.
         Pages::Unlocated | Pages::Located => Ok(()),
     }
+}
+
+/// The data pages of a whole column of a row group that is not repeated, and the bytes of the dictionary before them. `None` if
+/// they are not what the column should consist of: then the decoder is to judge.
+pub(super) fn sizes(column: &[u8], rows: u64) -> Option<(u64, Vec<PageSize>)> {
+    let (mut dictionary, mut end, mut found) = (0u64, 0u64, 0u64);
+    let mut pages = Vec::new();
+    for (page, bytes) in walk(column) {
+        let bytes = u32::try_from(bytes?).ok()?;
+        end += u64::from(bytes);
+        if page.is_dictionary {
+            dictionary = end;
+        } else {
+            found = found.checked_add(page.values)?;
+            pages.push(PageSize { bytes, rows: u32::try_from(page.values).ok()? });
+        }
+        if page.is_dictionary && !pages.is_empty() {
+            return None;
+        }
+    }
+    (end == column.len() as u64 && found == rows).then_some((dictionary, pages))
+}
+
+/// The pages one after the other, each with its bytes including the header, unless they are not all there.
+fn walk(mut rest: &[u8]) -> impl Iterator<Item = (Page, Option<usize>)> {
+    std::iter::from_fn(move || {
+        let (page, after) = header(rest)?;
+        let packed = usize::try_from(page.packed).unwrap_or(usize::MAX);
+        let next = after.get(packed..).filter(|next| next.len() < rest.len());
+        let bytes = next.map(|next| rest.len() - next.len());
+        rest = next.unwrap_or_default();
+        Some((page, bytes))
+    })
 }
 
 /// What a page header says.
@@ -252,6 +282,11 @@ mod tests {
         let (page, _) = header(&column).unwrap();
         assert_eq!(page, Page { is_dictionary: false, unpacked: 100, packed: 3, values: 10 });
         assert_eq!(check([column.as_slice()], Pages::Unlocated), Ok(()));
+        let header_bytes = u32::try_from(data_page(100, 3, 10).len()).unwrap();
+        let pages = [(3, 10), (2, 20)].map(|(bytes, rows)| PageSize { bytes: header_bytes + bytes, rows });
+        assert_eq!(sizes(&column, 30), Some((0, pages.to_vec())));
+        assert_eq!(sizes(&column, 31), None);
+        assert_eq!(sizes(&column[..column.len() - 1], 30), None);
 
         column.extend(data_page(MOST_PAGE_BYTES + 1, 2, 20));
         assert_eq!(

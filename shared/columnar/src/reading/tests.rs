@@ -8,8 +8,9 @@ use arrow::array::{
 use arrow::datatypes::{
     DataType, Field, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
 };
+use parquet::arrow::ArrowWriter;
 use parquet::data_type::{Int96, Int96Type};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use penstock_model::definition::Complete;
@@ -44,6 +45,13 @@ fn read(
     for split in cut(unload, Sizes { rows: split_rows, ..Sizes::default() }) {
         let source = SplitSource { objects: objects.as_ref(), unload, split: &split, columns, naive };
         let mut numbers = Vec::new();
+        let pages = match rows {
+            None => PageLocations::default(),
+            // Rows are chosen by who has read all of them before.
+            Some(_) => block_on(read_split(source, Rows::All, |_, _| Ok::<(), UnloadError>(())))?,
+        };
+        objects.take_reads();
+        let rows = rows.map_or(Rows::All, |numbers| Rows::Chosen { numbers, pages: &pages });
         block_on(read_split(source, rows, |batch, rows| {
             back.batches.push(batch.clone());
             numbers.extend_from_slice(rows);
@@ -57,6 +65,14 @@ fn read(
 fn read_all(objects: &Arc<MemoryObjects>) -> Result<ReadBack, UnloadError> {
     let found = find(objects);
     read(objects, &found.unload, &found.columns, u32::MAX, None, NaiveTimestamps::Kept)
+}
+
+fn written(batch: &RecordBatch, properties: WriterProperties) -> Vec<u8> {
+    let mut body = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut body, batch.schema(), Some(properties)).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+    body
 }
 
 pub(super) fn many_types() -> RecordBatch {
@@ -161,14 +177,28 @@ fn only_wanted_columns_are_fetched_in_the_wanted_order() {
 
 #[test]
 fn rows_of_few_pages_cost_few_bytes() {
+    for located in [true, false] {
+        of_few_pages(located);
+    }
+}
+
+/// Reads three rows of a file that says where its pages stand, or does not.
+fn of_few_pages(located: bool) {
     let array: ArrayRef =
-        Arc::new((0..100_000).map(|at| Some(format!("{:x}", at * 7919))).collect::<StringArray>());
+        Arc::new((0i64..1_000_000).map(|at| Some(format!("{:x}", at * 7919))).collect::<StringArray>());
+    let batch = RecordBatch::try_from_iter([("text", array)]).unwrap();
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(500_000))
+        .set_data_page_row_count_limit(10_000)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_offset_index_disabled(!located)
+        .build();
     let objects = MemoryObjects::new();
-    let body = parquet_file(&[RecordBatch::try_from_iter([("text", array)]).unwrap()], 50_000);
+    let body = written(&batch, properties);
     objects.insert("run/a", body.clone());
     let found = find(&objects);
-    objects.take_reads();
-    let rows = [7, 60_000, 60_001];
+    let rows = [7, 600_000, 600_001];
     let back =
         read(&objects, &found.unload, &found.columns, u32::MAX, Some(&rows), NaiveTimestamps::Kept).unwrap();
     assert_eq!(back.numbers, [rows]);
@@ -180,6 +210,9 @@ fn rows_of_few_pages_cost_few_bytes() {
         })
         .collect();
     assert_eq!(texts, rows.map(|row| format!("{:x}", u64::from(row) * 7919)));
+    let bytes: u64 = objects.take_reads().iter().map(|(_, range)| range.end - range.start).sum();
+    let footer = 64 * 1024;
+    assert!(bytes < footer + body.len() as u64 / 5, "{bytes} of {} bytes", body.len());
 }
 
 #[test]
@@ -268,7 +301,18 @@ proptest! {
         chosen in prop::collection::btree_set(0u32..300, 0..60),
         sizes in prop::collection::vec(1usize..120, 1..4),
         group in 1usize..80,
+        page in 1usize..40,
+        located: bool,
+        dictionary: bool,
     ) {
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(group))
+            .set_data_page_row_count_limit(page)
+            .set_write_batch_size(page)
+            .set_dictionary_enabled(dictionary)
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_offset_index_disabled(!located)
+            .build();
         let objects = MemoryObjects::new();
         let mut next = 0i64;
         for (at, size) in sizes.iter().enumerate() {
@@ -276,7 +320,7 @@ proptest! {
             next += *size as i64;
             let names: ArrayRef = Arc::new(ids.iter().map(|id| Some(format!("name {id:?}"))).collect::<StringArray>());
             let batch = RecordBatch::try_from_iter([("id", Arc::new(ids) as ArrayRef), ("name", names)]).unwrap();
-            objects.insert(&format!("run/{at}"), parquet_file(&[batch], group));
+            objects.insert(&format!("run/{at}"), written(&batch, properties.clone()));
         }
         let found = find(&objects);
         let rows: Vec<u32> = chosen.into_iter().filter(|row| i64::from(*row) < next).collect();

@@ -200,7 +200,7 @@ fn hashes(objects: &Arc<MemoryObjects>) -> BTreeMap<Vec<u8>, u64> {
             columns: &columns,
             naive,
         };
-        block_on(read_split(source, None, |batch, _| {
+        block_on(read_split(source, Rows::All, |batch, _| {
             let keys = keys(batch, &id)?;
             let keys = keys.iter().map(|(key, _)| key.to_vec());
             all.extend(keys.zip(row_hashes(batch, &columns)?));
@@ -303,7 +303,7 @@ fn column_of(objects: &Arc<MemoryObjects>) -> (ColumnType, Vec<u64>) {
         let (columns, naive) = (&found.columns, NaiveTimestamps::Kept);
         let source =
             SplitSource { objects: objects.as_ref(), unload: &found.unload, split: &split, columns, naive };
-        block_on(read_split(source, None, |batch, _| {
+        block_on(read_split(source, Rows::All, |batch, _| {
             all.extend(row_hashes(batch, columns)?);
             Ok::<(), UnloadError>(())
         }))

@@ -23,6 +23,7 @@ pub use moved::moved;
 pub use removals::removals;
 pub use rows::{PlacedRows, transform_rows};
 
+use crate::format::FormatError;
 use crate::mapping::{KeyColumns, Mapping, UnknownColumn};
 use crate::unload::UnloadError;
 
@@ -35,6 +36,9 @@ pub enum TransformError {
     /// A file holds a column that can't be mapped.
     #[error("the chunk's rows can't be mapped")]
     Column(#[from] UnknownColumn),
+    /// Where the pages of a split stand can't be read.
+    #[error("where the pages of a split stand can't be read")]
+    Pages(#[source] FormatError),
     /// A change's key is damaged.
     #[error("a key of the chunk is damaged")]
     Key(#[from] KeyDamaged),
@@ -54,6 +58,7 @@ pub enum TransformError {
 impl From<TransformError> for Failure {
     fn from(error: TransformError) -> Self {
         let name = match &error {
+            TransformError::Pages(error) => error.name(),
             TransformError::Unload(UnloadError::Storage(error)) => error.name(),
             // The run has begun: whatever is wrong with the file now costs this chunk.
             TransformError::Unload(_) | TransformError::Key(_) | TransformError::NoSuchRow { .. } => {
@@ -66,18 +71,21 @@ impl From<TransformError> for Failure {
     }
 }
 
-/// Maps the rows of a chunk that are new or have changed. `unload` is the root of the plan's unload.
+/// Maps the rows of a chunk that are new or have changed. `unload` is the root of the plan's unload; `state` tells what `read` left of
+/// its splits.
 ///
 /// # Errors
 /// [`TransformError`] if the rows can't be read or mapped at all.
 pub async fn rows(
     unload: &dyn Objects,
+    state: &dyn Objects,
     plan: &RunPlan,
     mapping: &Mapping,
     changes: &[Change],
 ) -> Result<Vec<Transformed>, TransformError> {
     let wanted = rows::wanted(changes);
-    let from = fetch::From { objects: unload, unload: &plan.unload, splits: &plan.splits };
+    let from =
+        fetch::From { objects: unload, unload: &plan.unload, splits: &plan.splits, read_before: Some(state) };
     let placed = fetch::fetch(from, plan, mapping.columns(), &wanted).await?;
     transform_rows(plan, mapping, changes, &placed)
 }
@@ -96,7 +104,7 @@ pub async fn append(
     let wanted = vec![(range.split, (range.from..range.to).collect())];
     let mut columns = mapping.columns().to_vec();
     columns.extend(plan.key_columns.iter().map(|column| column.name.to_lowercase()));
-    let from = fetch::From { objects: unload, unload: &work.unload, splits: &work.splits };
+    let from = fetch::From { objects: unload, unload: &work.unload, splits: &work.splits, read_before: None };
     let placed = fetch::fetch(from, plan, &columns, &wanted).await?;
     rows::append_rows(plan, mapping, range, &placed)
 }

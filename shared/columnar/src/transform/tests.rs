@@ -140,7 +140,8 @@ fn shown(row: &Transformed) -> Value {
 fn mapped(definition: Value, changes: &[Change]) -> Vec<Value> {
     let sync = sync(definition);
     let (objects, plan) = plan(&sync);
-    let transformed = block_on(rows(objects.as_ref(), &plan, &mapping(&sync), changes)).unwrap();
+    let transformed =
+        block_on(rows(objects.as_ref(), objects.as_ref(), &plan, &mapping(&sync), changes)).unwrap();
     lines(&transformed)
 }
 
@@ -210,11 +211,12 @@ fn rows_that_are_not_there_fail_the_chunk() {
     let mapping = mapping(&sync);
     for (split, row) in [(9, 0), (1, 2)] {
         let changes = [change(ChangeKind::Added, 1, split, row)];
-        let error = block_on(rows(objects.as_ref(), &plan, &mapping, &changes)).unwrap_err();
+        let error =
+            block_on(rows(objects.as_ref(), objects.as_ref(), &plan, &mapping, &changes)).unwrap_err();
         assert_eq!(Failure::from(error).name, FailureName::ChunkUnreadable, "{split} {row}");
     }
     let damaged = Change { key: Key::from_bytes(vec![99]), ..change(ChangeKind::Added, 1, 0, 0) };
-    let error = block_on(rows(objects.as_ref(), &plan, &mapping, &[damaged])).unwrap_err();
+    let error = block_on(rows(objects.as_ref(), objects.as_ref(), &plan, &mapping, &[damaged])).unwrap_err();
     assert_eq!(Failure::from(error).name, FailureName::ChunkUnreadable);
 }
 

@@ -410,7 +410,7 @@ fn five_thousand_small_files_cost_a_request_each_many_at_a_time_and_few_splits()
     slow.seen.reads.store(0, Ordering::Relaxed);
     slow.seen.most.store(0, Ordering::Relaxed);
     let mut rows = 0;
-    block_on(crate::reading::read_split(source, None, |batch, _| {
+    block_on(crate::reading::read_split(source, crate::reading::Rows::All, |batch, _| {
         rows += batch.num_rows();
         Ok::<(), UnloadError>(())
     }))
