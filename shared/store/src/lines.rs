@@ -1,16 +1,21 @@
 //! JSON lines: one value a line, compressed with zstd if the key ends in `.zst`.
 
+use std::io::Write;
+
 use bytes::Bytes;
 use penstock_model::decode::{decode, decode_text};
 use penstock_model::port::{Condition, Objects, Put};
 use penstock_model::{Failure, FailureName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zstd::zstd_safe::CParameter;
 
 use crate::failure::{gone, storage_failure, unreadable};
 
 /// zstd's fastest regular level: lines are read back once or twice, by functions that wait for nothing else.
 const LEVEL: i32 = 1;
+/// How far back a stretch may repeat what was said, as a power of two: lines repeat each other's names, and soon.
+const WINDOW_LOG: u32 = 17;
 /// Objects that say they unpack to no more than this are unpacked in one go.
 const AT_ONCE: u64 = 1 << 30;
 
@@ -37,7 +42,7 @@ pub fn encode_lines<T: Serialize>(key: &str, values: impl IntoIterator<Item = T>
     if !is_compressed(key) {
         return Ok(text);
     }
-    pack(key, &text, LEVEL)
+    zstd::bulk::compress(&text, LEVEL).map(Bytes::from).map_err(|error| not_compressed(key, error))
 }
 
 /// Writes values as JSON lines under a condition. One that does not hold is no failure: lines follow from their
@@ -105,24 +110,50 @@ pub fn decode_lines<T: DeserializeOwned>(key: &str, body: &[u8]) -> Result<Vec<T
     }
 }
 
-/// Packs an object's text by zstd.
-pub(crate) fn pack(key: &str, text: &[u8], level: i32) -> Result<Bytes, Failure> {
-    zstd::bulk::compress(text, level).map(Bytes::from).map_err(|error| {
-        Failure::because(FailureName::InvariantBroken, format!("object {key} can't be compressed"), error)
-    })
+/// Packs an object's text by zstd, a stretch at a time.
+pub(crate) struct Packer<'a> {
+    key: &'a str,
+    encoder: zstd::stream::write::Encoder<'static, Vec<u8>>,
+}
+
+impl<'a> Packer<'a> {
+    /// For the object of this key.
+    pub(crate) fn new(key: &'a str, level: i32) -> Result<Self, Failure> {
+        let started = zstd::stream::write::Encoder::new(Vec::new(), level).and_then(|mut encoder| {
+            encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
+            Ok(Self { key, encoder })
+        });
+        started.map_err(|error| not_compressed(key, error))
+    }
+
+    pub(crate) fn add(&mut self, text: &[u8]) -> Result<(), Failure> {
+        self.encoder.write_all(text).map_err(|error| not_compressed(self.key, error))
+    }
+
+    /// The object.
+    pub(crate) fn finish(self) -> Result<Bytes, Failure> {
+        self.encoder.finish().map(Bytes::from).map_err(|error| not_compressed(self.key, error))
+    }
+}
+
+fn not_compressed(key: &str, error: std::io::Error) -> Failure {
+    Failure::because(FailureName::InvariantBroken, format!("object {key} can't be compressed"), error)
 }
 
 /// An object's text as it was before it was packed.
-pub(crate) fn unpack(key: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
+fn unpack(key: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
     let unpacked = match zstd::zstd_safe::get_frame_content_size(body) {
         Ok(Some(size @ ..=AT_ONCE)) => zstd::bulk::decompress(body, usize::try_from(size).unwrap_or(0)),
         // Written by something else, or damaged: then this says so.
         Ok(Some(_) | None) | Err(_) => zstd::stream::decode_all(body),
     };
-    unpacked.map_err(|error| {
-        let message = format!("object {key} is not what this version can read");
-        Failure::because(FailureName::ContractMismatch, message, error)
-    })
+    unpacked.map_err(|error| not_packed(key, error))
+}
+
+/// What the object of this key holds was not packed by zstd.
+pub(crate) fn not_packed(key: &str, error: std::io::Error) -> Failure {
+    let message = format!("object {key} is not what this version can read");
+    Failure::because(FailureName::ContractMismatch, message, error)
 }
 
 fn is_compressed(key: &str) -> bool {
