@@ -62,13 +62,19 @@ async fn compare(state: &dyn Objects, plan: &RunPlan, partition: u32) -> Result<
     let keys = plan.run.keys();
     let overlay = overlay(state, plan, partition).await?;
     let input = diff::load(state, plan, partition, overlay).await?;
-    let output = diff::diff_partition(&input, plan, removals(plan));
+    let (body, output) = snapshot::write_partition(&plan.key_columns, |next| {
+        diff::diff_partition(&input, plan, removals(plan), &mut |row| next.push(row))
+    })?;
     let candidate = plan.run.sync_keys().snapshot_partition(&plan.run.generation(), partition);
-    let body = snapshot::write_partition(&output.snapshot, &plan.key_columns)?;
     json::put_once(state, &candidate, body).await?;
     json::put_once(state, &keys.changes(partition), changes::write_changes(&output.changes, plan.partitions))
         .await?;
-    json::put_once(state, &keys.removals(partition), changes::write_removals(&output.removals)).await?;
+    json::put_once(
+        state,
+        &keys.removals(partition),
+        changes::write_removals(output.removals.iter().map(Into::into)),
+    )
+    .await?;
     if !output.carried.is_empty() {
         lines::put_lines(state, &keys.carried_overlay(partition), &output.carried, Condition::Always).await?;
     }

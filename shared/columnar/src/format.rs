@@ -118,6 +118,7 @@ impl<'a> Cursor<'a> {
         damaged(self.key, self.base + wide(self.at), what)
     }
 
+    #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
         let block = self
             .at
@@ -128,6 +129,7 @@ impl<'a> Cursor<'a> {
         Ok(block)
     }
 
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
         let block = self.take(N)?;
         block.try_into().map_err(|_| self.damaged("it ends early"))
@@ -139,26 +141,42 @@ impl<'a> Cursor<'a> {
         Ok(byte)
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self) -> Result<u32, FormatError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self) -> Result<u64, FormatError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, FormatError> {
+        // Most numbers are as short as that.
+        match self.bytes.get(self.at) {
+            Some(byte) if *byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(*byte))
+            }
+            Some(_) | None => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, FormatError> {
         let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.u8()?;
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        for (byte, shift) in rest.iter().zip((0..64).step_by(7)) {
+            self.at += 1;
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return Ok(value);
             }
         }
-        Err(self.damaged("a number is too long"))
+        Err(self.damaged(if self.is_at_end() { "it ends early" } else { "a number is too long" }))
     }
 
+    #[inline]
     pub(crate) fn varint_u32(&mut self) -> Result<u32, FormatError> {
         let value = self.varint()?;
         u32::try_from(value).map_err(|_| self.damaged("a number is too large"))

@@ -10,7 +10,7 @@ const BUCKET_ROWS: usize = 256;
 /// More buckets than this are dealt out to slower than they are sorted.
 const MOST_BUCKETS: usize = 4096;
 
-/// A row with a key hash. Its key lies in bytes of somebody else's.
+/// A row with a key hash.
 pub(crate) trait Ordered: Copy + Default {
     /// The first half of the key hash.
     fn prefix(&self) -> u64;
@@ -23,58 +23,37 @@ pub(crate) fn prefix(hash: u128) -> u64 {
 
 /// The rows of one of `partitions`, ordered by the first half of the key hash and then by `then`.
 pub(crate) fn sorted<T: Ordered>(rows: Vec<T>, partitions: u32, then: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
-    sorted_with_bytes(rows, partitions, |_| &[], |_, _| {}, |_, a, b| then(a, b)).0
-}
-
-/// The same, with bytes of each row (`bytes_of`) copied into one allocation, where those of neighbours lie near each
-/// other: whoever then goes through the rows in their order finds the bytes in the processor's cache. `moved` tells a row where
-/// its bytes begin, and `then` is shown all of them.
-pub(crate) fn sorted_with_bytes<'a, T: Ordered>(
-    rows: Vec<T>,
-    partitions: u32,
-    bytes_of: impl Fn(&T) -> &'a [u8],
-    moved: impl Fn(&mut T, usize),
-    then: impl Fn(&[u8], &T, &T) -> Ordering,
-) -> (Vec<T>, Vec<u8>) {
     let buckets = Buckets::of(rows.len(), partitions);
-    let (mut row_ends, mut byte_ends) = (vec![0usize; buckets.count], vec![0usize; buckets.count]);
+    let mut ends = vec![0usize; buckets.count];
     for row in &rows {
-        let bucket = buckets.of_row(row);
-        if let (Some(rows), Some(bytes)) = (row_ends.get_mut(bucket), byte_ends.get_mut(bucket)) {
+        if let Some(rows) = ends.get_mut(buckets.of_prefix(row.prefix())) {
             *rows += 1;
-            *bytes += bytes_of(row).len();
         }
     }
-    let (mut next_row, mut next_byte) = (starts(&mut row_ends), starts(&mut byte_ends));
+    let mut next = starts(&mut ends);
     let mut dealt = vec![T::default(); rows.len()];
-    let mut bytes = vec![0u8; byte_ends.last().copied().unwrap_or(0)];
     for row in &rows {
-        let bucket = buckets.of_row(row);
-        let (Some(at), Some(byte)) = (next_row.get_mut(bucket), next_byte.get_mut(bucket)) else { continue };
-        let block = bytes_of(row);
-        if let (Some(place), Some(copy)) = (dealt.get_mut(*at), bytes.get_mut(*byte..*byte + block.len())) {
+        let Some(at) = next.get_mut(buckets.of_prefix(row.prefix())) else { continue };
+        if let Some(place) = dealt.get_mut(*at) {
             *place = *row;
-            moved(place, *byte);
-            copy.copy_from_slice(block);
         }
         *at += 1;
-        *byte += block.len();
     }
     drop(rows);
-    let by = |a: &T, b: &T| a.prefix().cmp(&b.prefix()).then_with(|| then(&bytes, a, b));
+    let by = |a: &T, b: &T| a.prefix().cmp(&b.prefix()).then_with(|| then(a, b));
     let mut rest = dealt.as_mut_slice();
     let mut start = 0;
-    for end in row_ends {
+    for end in ends {
         let (bucket, others) = rest.split_at_mut(end - start);
         bucket.sort_unstable_by(by);
         (rest, start) = (others, end);
     }
-    (dealt, bytes)
+    dealt
 }
 
 /// How rows are dealt out.
 #[derive(Debug, Clone, Copy)]
-struct Buckets {
+pub(crate) struct Buckets {
     count: usize,
     /// The bits that say the partition are the same in all rows.
     partition_bits: u32,
@@ -82,20 +61,27 @@ struct Buckets {
 }
 
 impl Buckets {
-    fn of(rows: usize, partitions: u32) -> Self {
+    /// For so many rows of one of `partitions`.
+    pub(crate) fn of(rows: usize, partitions: u32) -> Self {
         let count = (rows / BUCKET_ROWS).next_power_of_two().min(MOST_BUCKETS);
         Self { count, partition_bits: partitions.trailing_zeros(), shift: 64 - count.trailing_zeros() }
     }
 
-    fn of_row(self, row: &impl Ordered) -> usize {
+    /// How many there are.
+    pub(crate) const fn count(self) -> usize {
+        self.count
+    }
+
+    /// The bucket of a row, by the first half of its key hash.
+    pub(crate) fn of_prefix(self, prefix: u64) -> usize {
         // One bucket shifts all bits away, which is none.
-        let bucket = (row.prefix() << self.partition_bits).checked_shr(self.shift);
+        let bucket = (prefix << self.partition_bits).checked_shr(self.shift);
         usize::try_from(bucket.unwrap_or(0)).unwrap_or(0)
     }
 }
 
 /// Makes ends of counts, and gives the starts.
-fn starts(counts: &mut [usize]) -> Vec<usize> {
+pub(crate) fn starts(counts: &mut [usize]) -> Vec<usize> {
     let mut start = 0;
     let mut starts = Vec::with_capacity(counts.len());
     for count in counts {

@@ -16,24 +16,24 @@ const HEAD: u64 = 32 * 1024;
 
 /// The object of one partition's removals, which must be ordered by key hash.
 #[must_use]
-pub fn write_removals(removals: &[ChangeRef<'_>]) -> Bytes {
-    let pages = removals.chunks(PAGE_REMOVALS);
-    let first = HEADER + 8 * wide(pages.len());
-    let mut records = Vec::with_capacity(removals.len() * 16);
-    let mut directory = Vec::with_capacity(pages.len() * 8);
-    let count = pages.len();
-    for page in pages {
-        directory.extend_from_slice(&(first + wide(records.len())).to_le_bytes());
-        for removal in page {
-            records.push(flags(removal.previous));
-            push_varint(&mut records, wide(removal.key.len()));
-            records.extend_from_slice(removal.key);
-            push_previous(&mut records, removal.previous);
+pub fn write_removals<'a>(removals: impl ExactSizeIterator<Item = ChangeRef<'a>>) -> Bytes {
+    let count = removals.len();
+    let pages = count.div_ceil(PAGE_REMOVALS);
+    let first = HEADER + 8 * wide(pages);
+    let mut records = Vec::with_capacity(count * 16);
+    let mut directory = Vec::with_capacity(pages * 8);
+    for (number, removal) in removals.enumerate() {
+        if number % PAGE_REMOVALS == 0 {
+            directory.extend_from_slice(&(first + wide(records.len())).to_le_bytes());
         }
+        records.push(flags(removal.previous));
+        push_varint(&mut records, wide(removal.key.len()));
+        records.extend_from_slice(removal.key);
+        push_previous(&mut records, removal.previous);
     }
     let mut out = Vec::with_capacity(directory.len() + records.len() + 32);
     out.extend_from_slice(&MAGIC);
-    for number in [VERSION, narrow(removals.len()), narrow(count)] {
+    for number in [VERSION, narrow(count), narrow(pages)] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     out.extend_from_slice(&(first + wide(records.len())).to_le_bytes());

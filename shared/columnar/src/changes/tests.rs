@@ -46,7 +46,7 @@ fn written(mut rows: Vec<Change>, removed: &[Key], partitions: u32) -> Written {
             })
             .collect();
         let refs: Vec<ChangeRef<'_>> = removals.iter().map(Into::into).collect();
-        objects.insert(&KEYS.removals(partition), write_removals(&refs));
+        objects.insert(&KEYS.removals(partition), write_removals(refs.iter().copied()));
         all.extend(removals);
     }
     Written { objects, partitions, all }

@@ -1,6 +1,7 @@
 //! The merge of the three inputs, key by key.
 
-use penstock_model::change::{ChangeKind, Place, Previous, REMOVED};
+use penstock_model::Key;
+use penstock_model::change::{Change, ChangeKind, Place, Previous, REMOVED};
 use penstock_model::contract::Replay;
 use penstock_model::run_plan::DiffMode;
 use penstock_model::snapshot::{Disposition, Intended, OverlayEntry};
@@ -8,64 +9,57 @@ use penstock_model::snapshot::{Disposition, Intended, OverlayEntry};
 use super::{DiffInput, DiffOutput, Removals, Rules};
 use crate::changes::ChangeRef;
 use crate::fingerprint::FingerprintRef;
-use crate::format::narrow;
+use crate::format::{FormatError, narrow};
 use crate::overlay::OverlayRef;
 use crate::snapshot::SnapshotRow;
 
-pub(super) fn compare<'a>(input: &'a DiffInput, rules: Rules<'_>) -> DiffOutput<'a> {
-    let most = input.current.len().max(input.snapshot.len());
-    let output = DiffOutput { snapshot: Vec::with_capacity(most), ..DiffOutput::default() };
-    let mut differ = Differ { rules, output };
+pub(super) fn compare<'a>(
+    input: &'a DiffInput,
+    rules: Rules<'_>,
+    next: &mut impl FnMut(SnapshotRow<'_>),
+) -> Result<DiffOutput<'a>, FormatError> {
+    let mut differ = Differ { rules, next, output: DiffOutput::default() };
     let mut rows = input.current.refs().peekable();
-    let mut snapshot = input.snapshot.hashed().peekable();
+    let mut snapshot = input.snapshot.cursor()?;
     let mut overlay = input.overlay.refs().peekable();
     loop {
+        let before = snapshot.head();
         let heads = [
             rows.peek().map(|row| At(row.prefix, row.key)),
-            snapshot.peek().map(|(prefix, row)| At(*prefix, row.key)),
+            before.map(|(prefix, row)| At(prefix, row.key)),
             overlay.peek().map(|(prefix, entry)| At(*prefix, entry.key)),
         ];
         let Some(at) = heads.into_iter().flatten().reduce(At::earlier) else { break };
-        let mut known = Known { key: at.1, snapshot: None, overlay: None };
-        while let Some((_, row)) = snapshot.next_if(|(prefix, row)| at.is(*prefix, row.key)) {
-            known.snapshot = Some(row);
-        }
+        let before = before.filter(|(prefix, row)| at.is(*prefix, row.key));
+        let mut known = Known { key: at.1, snapshot: before.map(|(_, row)| row), overlay: None };
         while let Some((_, entry)) = overlay.next_if(|(prefix, entry)| at.is(*prefix, entry.key)) {
             known.overlay = Some(entry);
         }
-        differ.output.counts.before += u64::from(known.is_present());
-        let Some(first) = rows.next_if(|row| at.is(row.prefix, row.key)) else {
-            differ.gone(known);
-            continue;
-        };
-        let mut second = rows.next_if(|row| at.is(row.prefix, row.key));
-        if first.has_null {
-            differ.reject(ChangeKind::NullKey, first);
-        } else if second.is_none() {
-            differ.one(first, known);
-            continue;
-        } else {
-            differ.reject(ChangeKind::DuplicateKey, first);
-            differ.keep(known, None);
+        let first = rows.next_if(|row| at.is(row.prefix, row.key));
+        let second = first.and_then(|_| rows.next_if(|row| at.is(row.prefix, row.key)));
+        differ.key(first, second, known);
+        if second.is_some() {
+            while let Some(row) = rows.next_if(|row| at.is(row.prefix, row.key)) {
+                differ.reject_one_of_several(row);
+            }
         }
-        while let Some(row) = second {
-            differ.reject(if row.has_null { ChangeKind::NullKey } else { ChangeKind::DuplicateKey }, row);
-            second = rows.next_if(|row| at.is(row.prefix, row.key));
+        if before.is_some() {
+            snapshot.advance()?;
         }
     }
-    differ.output
+    Ok(differ.output)
 }
 
 /// A key in the order of the inputs: the first half of its hash, then its bytes.
 #[derive(Clone, Copy)]
 struct At<'a>(u64, &'a [u8]);
 
-impl<'a> At<'a> {
+impl At<'_> {
     fn earlier(self, other: Self) -> Self {
         if self.0 < other.0 || (self.0 == other.0 && self.1 <= other.1) { self } else { other }
     }
 
-    fn is(self, prefix: u64, key: &'a [u8]) -> bool {
+    fn is(&self, prefix: u64, key: &[u8]) -> bool {
         self.0 == prefix && (std::ptr::eq(self.1, key) || self.1 == key)
     }
 }
@@ -129,12 +123,40 @@ impl Hashes {
     }
 }
 
-struct Differ<'a, 'r> {
+struct Differ<'a, 'r, F> {
     rules: Rules<'r>,
+    /// Takes the next snapshot's rows.
+    next: &'r mut F,
     output: DiffOutput<'a>,
 }
 
-impl<'a> Differ<'a, '_> {
+impl<'a, F: FnMut(SnapshotRow<'_>)> Differ<'a, '_, F> {
+    /// One key: its first two rows, and what is known of it.
+    fn key(
+        &mut self,
+        first: Option<FingerprintRef<'a>>,
+        second: Option<FingerprintRef<'a>>,
+        known: Known<'_>,
+    ) {
+        self.output.counts.before += u64::from(known.is_present());
+        let Some(first) = first else { return self.gone(known) };
+        if first.has_null {
+            self.reject(ChangeKind::NullKey, first);
+        } else if second.is_none() {
+            return self.one(first, known);
+        } else {
+            self.reject(ChangeKind::DuplicateKey, first);
+            self.keep(known, None);
+        }
+        if let Some(second) = second {
+            self.reject_one_of_several(second);
+        }
+    }
+
+    fn reject_one_of_several(&mut self, row: FingerprintRef<'a>) {
+        self.reject(if row.has_null { ChangeKind::NullKey } else { ChangeKind::DuplicateKey }, row);
+    }
+
     fn reject(&mut self, kind: ChangeKind, row: FingerprintRef<'a>) {
         let counts = &mut self.output.counts;
         counts.read += 1;
@@ -153,7 +175,7 @@ impl<'a> Differ<'a, '_> {
         }
     }
 
-    fn one(&mut self, row: FingerprintRef<'a>, known: Known<'a>) {
+    fn one(&mut self, row: FingerprintRef<'a>, known: Known<'_>) {
         self.output.counts.read += 1;
         let hashes = Hashes { compare: row.compare_hash.unwrap_or(row.row_hash), today: row.row_hash };
         match self.verdict_on_row(hashes.compare, &known) {
@@ -203,7 +225,7 @@ impl<'a> Differ<'a, '_> {
         }
     }
 
-    fn gone(&mut self, known: Known<'a>) {
+    fn gone(&mut self, known: Known<'_>) {
         let verdict = match self.rules.mode {
             DiffMode::Baseline => Verdict::InStep,
             DiffMode::Full => Verdict::Told,
@@ -232,16 +254,21 @@ impl<'a> Differ<'a, '_> {
         }
     }
 
+    fn show_next(&mut self, row: SnapshotRow<'_>) {
+        self.output.counts.snapshot_rows += 1;
+        (self.next)(row);
+    }
+
     /// The next snapshot has the row as it is today.
     fn remember(&mut self, row: FingerprintRef<'a>) {
-        self.output.snapshot.push(SnapshotRow { key: row.key, row_hash: row.row_hash, place: row.place });
+        self.show_next(SnapshotRow { key: row.key, row_hash: row.row_hash, place: row.place });
     }
 
     /// What is known of a key stays, by today's columns where the row at hand tells how.
-    fn keep(&mut self, known: Known<'a>, hashes: Option<Hashes>) {
+    fn keep(&mut self, known: Known<'_>, hashes: Option<Hashes>) {
         let renew = |hash| hashes.map_or(hash, |hashes| hashes.renew(hash));
         if let Some(row) = known.snapshot {
-            self.output.snapshot.push(SnapshotRow { row_hash: renew(row.row_hash), ..row });
+            self.show_next(SnapshotRow { row_hash: renew(row.row_hash), ..row });
         }
         if let Some(entry) = known.overlay {
             let intended = match entry.intended {
@@ -263,16 +290,16 @@ impl<'a> Differ<'a, '_> {
         });
     }
 
-    fn remove(&mut self, known: Known<'a>) {
+    fn remove(&mut self, known: Known<'_>) {
         self.output.counts.removed += 1;
         self.output.counts.resumed_removals += u64::from(known.waits_for(Intended::Remove));
         match self.rules.removals {
             Removals::CountOnly => {}
             Removals::Emit => {
                 let row = narrow(self.output.removals.len());
-                self.output.removals.push(ChangeRef {
+                self.output.removals.push(Change {
                     kind: ChangeKind::Removed,
-                    key: known.key,
+                    key: Key::from_bytes(known.key.to_vec()),
                     place: Place { split: REMOVED, row },
                     row_hash: 0,
                     previous: known.previous(),

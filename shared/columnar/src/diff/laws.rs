@@ -12,6 +12,7 @@ use penstock_model::settle::{ChunkReached, Repeat, settle};
 use penstock_model::snapshot::Disposition;
 use proptest::prelude::*;
 
+use super::tests::whole;
 use super::*;
 
 /// A row of an unload: its key (`None` is a null) and what it says.
@@ -75,10 +76,6 @@ fn snapshot_rows(rows: &[(Key, u64, Place)]) -> SnapshotRows {
     SnapshotRows::of(rows.iter().map(|(key, hash, place)| SnapshotRow::from((key, *hash, *place))))
 }
 
-fn owned(rows: &[SnapshotRow<'_>]) -> Vec<(Key, u64, Place)> {
-    rows.iter().map(|row| (Key::from_bytes(row.key.to_vec()), row.row_hash, row.place)).collect()
-}
-
 /// What the keys that are there once say, and the keys that are there several times.
 fn meaning(rows: &[UnloadRow]) -> (BTreeMap<Key, u8>, BTreeSet<Key>) {
     let mut by_key: BTreeMap<Key, Vec<u8>> = BTreeMap::new();
@@ -98,15 +95,15 @@ impl Sync {
         let current = Fingerprints::of(&fingerprints(&round.rows, round.version, compare));
         let input = DiffInput::new(current, snapshot_rows(&self.snapshot), self.overlay.clone());
         let rules = Rules { mode: &round.mode, mapping_hash: round.version, removals: Removals::Emit };
-        let output = diff(&input, rules);
-        check_counts(&output, round.rows.len());
+        let (output, next) = whole(&input, rules);
+        check_counts(&output, &next, round.rows.len());
 
         let mut overlay = output.carried.clone();
-        let changes = output.changes.iter().chain(&output.removals).map(ChangeRef::to_change);
+        let changes = output.changes.iter().map(ChangeRef::to_change).chain(output.removals.iter().cloned());
         for (change, fate) in changes.zip(round.fates.iter().cycle()) {
             overlay.extend(self.deliver(&change, *fate, round));
         }
-        self.snapshot = owned(&output.snapshot);
+        self.snapshot = next;
         self.overlay = overlay;
         self.version = round.version;
     }
@@ -157,13 +154,13 @@ impl Sync {
     }
 }
 
-fn check_counts(output: &DiffOutput<'_>, rows: usize) {
+fn check_counts(output: &DiffOutput<'_>, next: &[(Key, u64, Place)], rows: usize) {
     let counts = output.counts;
     assert_eq!(counts.read, rows as u64);
     let sum = counts.added + counts.changed + counts.unchanged + counts.duplicate_keys + counts.null_keys;
     assert_eq!(counts.read, sum, "{counts:?}");
     assert_eq!(counts.removed, output.removals.len() as u64);
-    assert_eq!(counts.snapshot_rows, output.snapshot.len() as u64);
+    assert_eq!(counts.snapshot_rows, next.len() as u64);
     assert_eq!(counts.carried, output.carried.len() as u64);
     assert!(output.changes.is_sorted_by_key(|change| change.place));
     assert!((0..).zip(&output.removals).all(|(row, removal)| removal.place.row == row));
@@ -220,9 +217,10 @@ proptest! {
         let input = DiffInput::new(
             Fingerprints::of(&fingerprints(&now, 1, None)), snapshot_rows(&sync.snapshot), Vec::new(),
         );
-        let again = diff(&input, Rules { mode: &DiffMode::Changes, mapping_hash: 1, removals: Removals::Emit });
+        let rules = Rules { mode: &DiffMode::Changes, mapping_hash: 1, removals: Removals::Emit };
+        let (again, next) = whole(&input, rules);
         prop_assert!(again.changes.is_empty() && again.removals.is_empty(), "the second run has nothing to do");
-        prop_assert_eq!(owned(&again.snapshot), sync.snapshot);
+        prop_assert_eq!(next, sync.snapshot);
     }
 
     #[test]
@@ -269,27 +267,27 @@ proptest! {
             let overlay: Vec<_> = sync.overlay.iter().filter(|entry| is_ours(&entry.key)).cloned().collect();
             DiffInput::new(Fingerprints::of(&rows), snapshot_rows(&snapshot), overlay)
         };
-        let whole = input(&|_| true);
-        let whole = diff(&whole, rules);
+        let all = input(&|_| true);
+        let (all, all_next) = whole(&all, rules);
 
         let partitions = 1 << bits;
         let mut counts = DiffCounts::default();
         let (mut changes, mut removed, mut snapshot, mut carried) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for partition in 0..partitions {
             let part = input(&|key| partition_of(key.hash(), partitions) == partition);
-            let part = diff(&part, rules);
+            let (part, next) = whole(&part, rules);
             counts += part.counts;
             changes.extend(part.changes.iter().map(ChangeRef::to_change));
-            removed.extend(part.removals.iter().map(|removal| (removal.key.to_vec(), removal.previous)));
-            snapshot.extend(owned(&part.snapshot));
+            removed.extend(part.removals.iter().map(|removal| (removal.key.clone(), removal.previous)));
+            snapshot.extend(next);
             carried.extend(part.carried);
         }
         changes.sort_by_key(|change| change.place);
-        prop_assert_eq!(counts, whole.counts);
-        prop_assert_eq!(changes, whole.changes.iter().map(ChangeRef::to_change).collect::<Vec<_>>());
-        let expected: Vec<_> = whole.removals.iter().map(|removal| (removal.key.to_vec(), removal.previous)).collect();
+        prop_assert_eq!(counts, all.counts);
+        prop_assert_eq!(changes, all.changes.iter().map(ChangeRef::to_change).collect::<Vec<_>>());
+        let expected: Vec<_> = all.removals.iter().map(|removal| (removal.key.clone(), removal.previous)).collect();
         prop_assert_eq!(removed, expected);
-        prop_assert_eq!(snapshot, owned(&whole.snapshot));
-        prop_assert_eq!(carried, whole.carried);
+        prop_assert_eq!(snapshot, all_next);
+        prop_assert_eq!(carried, all.carried);
     }
 }

@@ -1,11 +1,12 @@
 //! Today's rows against what the destination was last told, for one key partition.
 //!
 //! Three inputs meet by key: fingerprints, snapshot rows and overlay entries. An overlay entry overrules the snapshot's
-//! row. Pure but for [`load`]; memory is bounded by the partition: about 32 bytes a fingerprint (twice that while they
-//! are sorted) beside the bytes that were read, 32 and the key a snapshot row, 32 a row of the next snapshot and 64 a change.
+//! row. Pure but for [`load`]; memory is bounded by the partition: 20 bytes a fingerprint and twice its bytes while they are dealt out, and
+//! 64 a change. The snapshot is read, and the next one written, as the merge goes along.
 
 mod compare;
 
+use penstock_model::change::Change;
 use penstock_model::guard::DiffCounts;
 use penstock_model::port::Objects;
 use penstock_model::run_plan::{DiffMode, RunPlan};
@@ -15,7 +16,7 @@ use crate::changes::ChangeRef;
 use crate::fingerprint::{self, Fingerprints};
 use crate::format::{FormatError, narrow};
 use crate::overlay::Overlay;
-use crate::snapshot::{self, SnapshotRow, SnapshotRows};
+use crate::snapshot::{self, Partition, SnapshotRow, SnapshotRows};
 
 pub use crate::snapshot::overlaps;
 
@@ -23,7 +24,7 @@ pub use crate::snapshot::overlaps;
 #[derive(Debug, Default)]
 pub struct DiffInput {
     current: Fingerprints,
-    snapshot: SnapshotRows,
+    snapshot: Partition,
     overlay: Overlay,
 }
 
@@ -31,12 +32,12 @@ impl DiffInput {
     /// All rows, in any order, must be of the same key partition.
     #[must_use]
     pub fn new(current: Fingerprints, snapshot: SnapshotRows, overlay: impl Into<Overlay>) -> Self {
-        Self::of_partition(current, snapshot, overlay.into(), 1)
+        Self::of_partition(current, Partition::Rows(snapshot), overlay.into(), 1)
     }
 
     fn of_partition(
         current: Fingerprints,
-        snapshot: SnapshotRows,
+        snapshot: Partition,
         mut overlay: Overlay,
         partitions: u32,
     ) -> Self {
@@ -45,15 +46,13 @@ impl DiffInput {
     }
 }
 
-/// What one key partition's diff found. Keys are borrowed from the input.
+/// What one key partition's diff found. Keys of changes are borrowed from the input.
 #[derive(Debug, Default)]
 pub struct DiffOutput<'a> {
     /// Added, changed and rejected rows, ordered by place.
     pub changes: Vec<ChangeRef<'a>>,
     /// Removed keys, ordered by key hash.
-    pub removals: Vec<ChangeRef<'a>>,
-    /// The next snapshot's rows, ordered by key hash: right if all that is sent is accepted.
-    pub snapshot: Vec<SnapshotRow<'a>>,
+    pub removals: Vec<Change>,
     /// Overlay entries that hold on without being sent, ordered by key hash.
     pub carried: Vec<OverlayEntry>,
     /// How many of what.
@@ -80,10 +79,17 @@ pub struct Rules<'a> {
     pub removals: Removals,
 }
 
-/// Compares one partition as the run plan says.
-#[must_use]
-pub fn diff_partition<'a>(input: &'a DiffInput, plan: &RunPlan, removals: Removals) -> DiffOutput<'a> {
-    diff(input, Rules { mode: &plan.diff, mapping_hash: plan.mapping_hash, removals })
+/// Compares one partition as the run plan says; see [`diff`].
+///
+/// # Errors
+/// [`FormatError`] if the snapshot's partition is damaged.
+pub fn diff_partition<'a>(
+    input: &'a DiffInput,
+    plan: &RunPlan,
+    removals: Removals,
+    next: &mut impl FnMut(SnapshotRow<'_>),
+) -> Result<DiffOutput<'a>, FormatError> {
+    diff(input, Rules { mode: &plan.diff, mapping_hash: plan.mapping_hash, removals }, next)
 }
 
 /// Compares one partition. For every key, by how many rows it has:
@@ -96,13 +102,20 @@ pub fn diff_partition<'a>(input: &'a DiffInput, plan: &RunPlan, removals: Remova
 ///
 /// A full run sends every row; a baseline takes every row as delivered; a replay takes up the rejected keys that it
 /// names, and leaves all other keys as they are.
-#[must_use]
-pub fn diff<'a>(input: &'a DiffInput, rules: Rules<'_>) -> DiffOutput<'a> {
-    let mut output = compare::compare(input, rules);
+///
+/// `next` is shown the next snapshot's rows, ordered by key hash: right if all that is sent is accepted.
+///
+/// # Errors
+/// [`FormatError`] if the snapshot's partition is damaged.
+pub fn diff<'a>(
+    input: &'a DiffInput,
+    rules: Rules<'_>,
+    next: &mut impl FnMut(SnapshotRow<'_>),
+) -> Result<DiffOutput<'a>, FormatError> {
+    let mut output = compare::compare(input, rules, next)?;
     output.changes.sort_unstable_by_key(|change| change.place);
-    output.counts.snapshot_rows = u64::from(narrow(output.snapshot.len()));
     output.counts.carried = u64::from(narrow(output.carried.len()));
-    output
+    Ok(output)
 }
 
 /// Fetches what one partition's diff compares. `overlay` are the committed overlay's entries of this partition.
@@ -120,8 +133,8 @@ pub async fn load(
     let current = fingerprint::read_partition(objects, &keys, splits, partition, plan.partitions);
     let before = async {
         match &plan.snapshot {
-            Some(manifest) => snapshot::read_partition(objects, manifest, partition, plan.partitions).await,
-            None => Ok(SnapshotRows::default()),
+            Some(manifest) => snapshot::open_partition(objects, manifest, partition, plan.partitions).await,
+            None => Ok(Partition::default()),
         }
     };
     let (current, before) = futures::try_join!(current, before)?;

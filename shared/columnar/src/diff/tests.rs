@@ -54,6 +54,16 @@ struct Seen {
     carried: Option<OverlayEntry>,
 }
 
+/// What a diff found, with the next snapshot's rows.
+pub(super) fn whole<'a>(input: &'a DiffInput, rules: Rules<'_>) -> (DiffOutput<'a>, Vec<(Key, u64, Place)>) {
+    let mut next = Vec::new();
+    let mut keep = |row: SnapshotRow<'_>| {
+        next.push((Key::from_bytes(row.key.to_vec()), row.row_hash, row.place));
+    };
+    let output = diff(input, rules, &mut keep).unwrap();
+    (output, next)
+}
+
 fn see(case: &Case) -> Seen {
     let rows: Vec<_> = (0u32..)
         .zip(case.rows)
@@ -69,11 +79,13 @@ fn see(case: &Case) -> Seen {
     let snapshot = SnapshotRows::of(case.snapshot.map(|hash| SnapshotRow::from((&before, hash, place))));
     let input =
         DiffInput::new(Fingerprints::of(&rows), snapshot, case.overlay.iter().cloned().collect::<Vec<_>>());
-    let output = diff(&input, Rules { mode: &case.mode, mapping_hash: MAPPING, removals: Removals::Emit });
-    let changes = output.changes.iter().chain(&output.removals).map(|change| (change.kind, change.previous));
+    let rules = Rules { mode: &case.mode, mapping_hash: MAPPING, removals: Removals::Emit };
+    let (output, next) = whole(&input, rules);
+    let changes = output.changes.iter().map(|change| (change.kind, change.previous));
+    let removals = output.removals.iter().map(|change| (change.kind, change.previous));
     Seen {
-        changes: changes.collect(),
-        snapshot: output.snapshot.first().map(|row| row.row_hash),
+        changes: changes.chain(removals).collect(),
+        snapshot: next.first().map(|(_, hash, _)| *hash),
         carried: output.carried.first().cloned(),
     }
 }
@@ -275,7 +287,8 @@ fn removals_that_nobody_wants_are_counted_and_forgotten() {
     let gone = key();
     let snapshot = SnapshotRows::of([SnapshotRow::from((&gone, 1, Place { split: 0, row: 0 }))]);
     let input = DiffInput::new(Fingerprints::default(), snapshot, Vec::new());
-    let output = diff(&input, Rules { mode: &CHANGES, mapping_hash: MAPPING, removals: Removals::CountOnly });
+    let rules = Rules { mode: &CHANGES, mapping_hash: MAPPING, removals: Removals::CountOnly };
+    let (output, _) = whole(&input, rules);
     assert_eq!((output.counts.before, output.counts.removed, output.counts.snapshot_rows), (1, 1, 0));
     assert!(output.removals.is_empty());
 }
@@ -290,7 +303,8 @@ fn a_null_in_the_key_is_rejected_and_never_remembered() {
         place: Place { split: 0, row },
     });
     let input = DiffInput::new(Fingerprints::of(&rows), SnapshotRows::default(), Vec::new());
-    let output = diff(&input, Rules { mode: &CHANGES, mapping_hash: MAPPING, removals: Removals::Emit });
+    let rules = Rules { mode: &CHANGES, mapping_hash: MAPPING, removals: Removals::Emit };
+    let (output, next) = whole(&input, rules);
     assert_eq!((output.counts.read, output.counts.null_keys, output.counts.duplicate_keys), (2, 2, 0));
     assert!(
         output
@@ -298,7 +312,7 @@ fn a_null_in_the_key_is_rejected_and_never_remembered() {
             .iter()
             .all(|change| change.kind == ChangeKind::NullKey && change.place.split != REMOVED)
     );
-    assert!(output.snapshot.is_empty());
+    assert!(next.is_empty());
 }
 
 /// A plan of two splits of ten rows, over this snapshot.
@@ -336,7 +350,13 @@ fn plan(partitions: u32, snapshot: &penstock_model::snapshot::SnapshotManifest) 
 }
 
 #[test]
-fn a_partition_is_compared_with_a_snapshot_of_fewer_partitions() {
+fn a_partition_is_compared_with_a_snapshot_of_any_number_of_partitions() {
+    for before in [1, 4, 8] {
+        compare_with_a_snapshot_of(before);
+    }
+}
+
+fn compare_with_a_snapshot_of(partitions: u32) {
     let objects = MemoryObjects::new();
     let number = |id: i128| Key::of(&[KeyValue::Int(id)]);
     let row = |split: u32, row: u32| Fingerprint {
@@ -357,10 +377,19 @@ fn a_partition_is_compared_with_a_snapshot_of_fewer_partitions() {
         .collect();
     before.sort_by_cached_key(|(key, ..)| key.hash());
     let columns = [Column { name: "id".into(), kind: ColumnType::Int }];
-    let rows: Vec<_> =
-        before.iter().map(|(key, hash, place)| SnapshotRow::from((key, *hash, *place))).collect();
-    objects.insert("before", snapshot::write_partition(rows, &columns).unwrap());
-    let plan = plan(4, &snapshot::tests::manifest(["before".to_owned()]));
+    for partition in 0..partitions {
+        let show = |writer: &mut snapshot::PartitionWriter| {
+            for (key, hash, place) in &before {
+                if penstock_model::run_plan::partition_of(key.hash(), partitions) == partition {
+                    writer.push(SnapshotRow::from((key, *hash, *place)));
+                }
+            }
+            Ok(())
+        };
+        objects.insert(&format!("before{partition}"), snapshot::write_partition(&columns, show).unwrap().0);
+    }
+    let names = (0..partitions).map(|partition| format!("before{partition}"));
+    let plan = plan(4, &snapshot::tests::manifest(names));
     for split in 0..2 {
         let rows: Vec<_> = (0..10).map(|at| row(split, at)).collect();
         let body = crate::testing::fingerprints_object(&rows, plan.partitions);
@@ -370,13 +399,10 @@ fn a_partition_is_compared_with_a_snapshot_of_fewer_partitions() {
     let mut counts = DiffCounts::default();
     for partition in 0..plan.partitions {
         let input = block_on(load(objects.as_ref(), &plan, partition, Overlay::default())).unwrap();
-        let output = diff_partition(&input, &plan, Removals::Emit);
-        assert!(
-            output
-                .snapshot
-                .iter()
-                .all(|row| plan.partition_of(Key::from_bytes(row.key.to_vec()).hash()) == partition)
-        );
+        let mut next = Vec::new();
+        let mut keep = |row: SnapshotRow<'_>| next.push(Key::from_bytes(row.key.to_vec()));
+        let output = diff_partition(&input, &plan, Removals::Emit, &mut keep).unwrap();
+        assert!(next.iter().all(|key| plan.partition_of(key.hash()) == partition));
         counts += output.counts;
     }
     let expected = DiffCounts {

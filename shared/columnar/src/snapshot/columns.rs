@@ -10,42 +10,24 @@ use arrow::datatypes::{DataType, TimeUnit};
 use penstock_model::key::{KeyCell, KeyValue, cells, push_int, push_text, push_value};
 use penstock_model::unload::{Column, ColumnType};
 
-use super::SnapshotRow;
-
 /// The largest whole number of DECIMAL(38, 0).
 const DECIMAL_MAX: i128 = 10i128.pow(38) - 1;
 
-/// The narrowest types in which all (ordinary) values of these rows' key columns fit.
-pub(super) fn types(rows: &[SnapshotRow<'_>], columns: &[Column]) -> Vec<DataType> {
-    let mut needs = vec![Needs::default(); columns.len()];
-    let depends = |column: &Column| match column.kind {
-        ColumnType::Int | ColumnType::Instant | ColumnType::Naive => true,
-        ColumnType::Bool
-        | ColumnType::Decimal { .. }
-        | ColumnType::Float
-        | ColumnType::Text
-        | ColumnType::Binary
-        | ColumnType::Uuid
-        | ColumnType::Date
-        | ColumnType::Time
-        | ColumnType::List(_)
-        | ColumnType::Struct(_)
-        | ColumnType::Map(_)
-        | ColumnType::Null => false,
-    };
-    if columns.iter().any(depends) {
-        for row in rows {
-            for (need, cell) in needs.iter_mut().zip(cells(row.key)) {
-                need.see(cell.unwrap_or(KeyCell::Null));
-            }
-        }
-    }
+/// The narrowest types of these columns that do what is asked of them.
+pub(super) fn types(columns: &[Column], needs: &[Needs]) -> Vec<DataType> {
     columns.iter().zip(needs).map(|(column, need)| need.data_type(&column.kind)).collect()
+}
+
+/// Notes what a key asks of its columns' types.
+pub(super) fn see(needs: &mut [Needs], key: &[u8]) {
+    for (need, cell) in needs.iter_mut().zip(cells(key)) {
+        need.see(cell.unwrap_or(KeyCell::Null));
+    }
 }
 
 /// What the values of a column ask of its type.
 #[derive(Debug, Clone, Copy, Default)]
-struct Needs {
+pub(super) struct Needs {
     wide: bool,
     nanos: bool,
 }
@@ -91,7 +73,7 @@ impl Needs {
 
 /// Fills one key column.
 #[derive(Debug)]
-enum Filler {
+pub(super) enum Filler {
     Bool(BooleanBuilder),
     Int(Int64Builder),
     Wide(Decimal128Builder),
@@ -105,7 +87,7 @@ enum Filler {
 }
 
 impl Filler {
-    fn new(data_type: &DataType, rows: usize) -> Self {
+    pub(super) fn new(data_type: &DataType, rows: usize) -> Self {
         let with_type = data_type.clone();
         #[expect(
             clippy::wildcard_enum_match_arm,
@@ -131,16 +113,25 @@ impl Filler {
         }
     }
 
-    /// Appends a value, or null where the column can't hold it.
-    fn append(&mut self, cell: KeyCell<'_>) {
+    /// Appends a value, or null where the column can't hold it. Gives whether it surely is what [`KeyColumn`] makes of it; it may be in
+    /// other cases too.
+    pub(super) fn append(&mut self, cell: KeyCell<'_>, kind: &ColumnType) -> bool {
         match (self, cell) {
+            (Self::Int(array), KeyCell::Int(value)) => {
+                let value = i64::try_from(value).ok();
+                array.append_option(value);
+                return value.is_some();
+            }
+            (Self::Text(array), KeyCell::Text(text)) => {
+                array.append_value(text);
+                return !matches!(kind, ColumnType::Decimal { .. });
+            }
             (Self::Bool(array), KeyCell::Bool(value)) => array.append_value(value),
-            (Self::Int(array), KeyCell::Int(value)) => array.append_option(i64::try_from(value).ok()),
             (Self::Wide(array), KeyCell::Int(value)) => {
                 array.append_option((-DECIMAL_MAX..=DECIMAL_MAX).contains(&value).then_some(value));
             }
             (Self::Float(array), KeyCell::Float(value)) => array.append_value(value),
-            (Self::Text(array), KeyCell::Text(text) | KeyCell::Decimal(text)) => array.append_value(text),
+            (Self::Text(array), KeyCell::Decimal(text)) => array.append_value(text),
             // A decimal column's value without a fraction.
             (Self::Text(array), KeyCell::Int(value)) => array.append_value(value.to_string()),
             (Self::Bytes(array), KeyCell::Bytes(block)) => array.append_value(block),
@@ -163,11 +154,13 @@ impl Filler {
             (Self::Micros(array), _) => array.append_null(),
             (Self::Nanos(array), _) => array.append_null(),
         }
+        false
     }
 
-    fn finish(mut self) -> ArrayRef {
+    /// What was appended since the last time.
+    pub(super) fn finish(&mut self) -> ArrayRef {
         use std::sync::Arc;
-        match &mut self {
+        match self {
             Self::Bool(array) => Arc::new(array.finish()),
             Self::Int(array) => Arc::new(array.finish()),
             Self::Wide(array) => Arc::new(array.finish()),
@@ -180,18 +173,6 @@ impl Filler {
             Self::Nanos(array) => Arc::new(array.finish()),
         }
     }
-}
-
-/// The key columns of these rows, as arrays of these types.
-pub(super) fn arrays(rows: &[SnapshotRow<'_>], types: &[DataType]) -> Vec<ArrayRef> {
-    let mut fillers: Vec<Filler> = types.iter().map(|data_type| Filler::new(data_type, rows.len())).collect();
-    for row in rows {
-        let mut values = cells(row.key);
-        for filler in &mut fillers {
-            filler.append(values.next().and_then(Result::ok).unwrap_or(KeyCell::Null));
-        }
-    }
-    fillers.into_iter().map(Filler::finish).collect()
 }
 
 /// One key column of a batch, to be turned back into canonical bytes.

@@ -17,6 +17,7 @@
 
 mod columns;
 mod parquet_file;
+mod read;
 
 use penstock_model::Key;
 use penstock_model::change::Place;
@@ -28,7 +29,9 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::format::{FormatError, narrow, read_whole};
 use crate::key_order::{self, Ordered};
 
-pub use parquet_file::write_partition;
+use read::{FileCursor, PartitionFile};
+
+pub use parquet_file::{PartitionWriter, write_partition};
 
 /// One key's row of the snapshot, the key as canonical bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,7 +91,7 @@ impl SnapshotRows {
         let mut all = Self::default();
         for row in rows {
             // What is at hand takes no 4 GiB.
-            if all.push(xxh3_128(row.key), row).is_err() {
+            if all.push(key_order::prefix(xxh3_128(row.key)), row).is_err() {
                 break;
             }
         }
@@ -110,21 +113,19 @@ impl SnapshotRows {
 
     /// The rows, ordered by key hash.
     pub fn iter(&self) -> impl Iterator<Item = SnapshotRow<'_>> {
-        self.hashed().map(|(_, row)| row)
+        (0..self.len()).filter_map(|number| Some(self.get(number)?.1))
     }
 
-    /// The rows with the first halves of their key hashes, ordered by them.
-    pub(crate) fn hashed(&self) -> impl Iterator<Item = (u64, SnapshotRow<'_>)> {
-        self.rows.iter().map(|row| {
-            let key = key_of(&self.keys, row);
-            let place = Place { split: row.split, row: row.row };
-            (row.prefix, SnapshotRow { key, row_hash: row.row_hash, place })
-        })
+    /// A row with the first half of its key hash, by its number in the order.
+    fn get(&self, number: usize) -> Option<(u64, SnapshotRow<'_>)> {
+        let row = self.rows.get(number)?;
+        let place = Place { split: row.split, row: row.row };
+        Some((row.prefix, SnapshotRow { key: key_of(&self.keys, row), row_hash: row.row_hash, place }))
     }
 
-    fn push(&mut self, hash: u128, row: SnapshotRow<'_>) -> Result<(), TooLarge> {
+    fn push(&mut self, prefix: u64, row: SnapshotRow<'_>) -> Result<(), TooLarge> {
         self.rows.push(Row {
-            prefix: key_order::prefix(hash),
+            prefix,
             row_hash: row.row_hash,
             key_at: u32::try_from(self.keys.len()).map_err(|_| TooLarge)?,
             key_len: u32::try_from(row.key.len()).map_err(|_| TooLarge)?,
@@ -167,11 +168,90 @@ pub async fn read_partition(
             continue;
         }
         let body = read_whole(objects, &file.key).await?;
-        let is_wanted = |hash| partition_of(hash, partitions) == partition;
-        parquet_file::read_into(&mut all, &file.key, body, is_wanted)?;
+        let is_wanted = |prefix| partition_of(u128::from(prefix) << 64, partitions) == partition;
+        read::read_into(&mut all, &file.key, body, is_wanted)?;
     }
     all.sort(partitions);
     Ok(all)
+}
+
+/// A key partition's rows, at hand or in their file.
+#[derive(Debug)]
+pub(crate) enum Partition {
+    /// At hand.
+    Rows(SnapshotRows),
+    /// In the file of this very partition, which is in order.
+    File(PartitionFile),
+}
+
+impl Default for Partition {
+    fn default() -> Self {
+        Self::Rows(SnapshotRows::default())
+    }
+}
+
+impl Partition {
+    /// Goes through the rows in the order of keys.
+    ///
+    /// # Errors
+    /// [`FormatError`] if the file is damaged.
+    pub(crate) fn cursor(&self) -> Result<PartitionCursor<'_>, FormatError> {
+        Ok(match self {
+            Self::Rows(rows) => PartitionCursor::Rows { rows, at: 0 },
+            Self::File(file) => PartitionCursor::File(Box::new(FileCursor::open(file)?)),
+        })
+    }
+}
+
+/// Where somebody is in a partition.
+pub(crate) enum PartitionCursor<'a> {
+    Rows { rows: &'a SnapshotRows, at: usize },
+    File(Box<FileCursor<'a>>),
+}
+
+impl PartitionCursor<'_> {
+    /// The row at hand, with the first half of its key hash; none at the end.
+    pub(crate) fn head(&self) -> Option<(u64, SnapshotRow<'_>)> {
+        match self {
+            Self::Rows { rows, at } => rows.get(*at),
+            Self::File(file) => file.head(),
+        }
+    }
+
+    /// Goes on to the next row.
+    ///
+    /// # Errors
+    /// [`FormatError`] if the file is damaged, or not in order.
+    pub(crate) fn advance(&mut self) -> Result<(), FormatError> {
+        match self {
+            Self::Rows { at, .. } => {
+                *at += 1;
+                Ok(())
+            }
+            Self::File(file) => file.advance(),
+        }
+    }
+}
+
+/// The rows of one key partition of today's `partitions`, as a diff goes through them.
+///
+/// # Errors
+/// [`FormatError`] if an object is missing, damaged or of another version.
+pub(crate) async fn open_partition(
+    objects: &dyn Objects,
+    manifest: &SnapshotManifest,
+    partition: u32,
+    partitions: u32,
+) -> Result<Partition, FormatError> {
+    match manifest.partitions.get(partition as usize) {
+        Some(file) if manifest.partitions.len() == partitions as usize => {
+            let body = read_whole(objects, &file.key).await?;
+            Ok(Partition::File(PartitionFile { key: file.key.clone(), body, partition, partitions }))
+        }
+        Some(_) | None => {
+            Ok(Partition::Rows(read_partition(objects, manifest, partition, partitions).await?))
+        }
+    }
 }
 
 /// Whether partition `a` of `of_a` has keys in common with partition `b` of `of_b`.

@@ -1,61 +1,56 @@
-//! One partition's Parquet file, written and read.
+//! One partition's Parquet file, written.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayBuilder, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use penstock_model::change::Place;
+use penstock_model::key::{KeyCell, cells};
 use penstock_model::snapshot::SNAPSHOT_VERSION;
 use penstock_model::unload::Column;
-use xxhash_rust::xxh3::xxh3_128;
 
-use super::columns::{KeyColumn, arrays, types};
-use super::{SnapshotRow, SnapshotRows};
-use crate::format::{FormatError, damaged};
+use super::SnapshotRow;
+use super::columns::{Filler, KeyColumn, Needs, see, types};
+use crate::format::FormatError;
 
-const VERSION_KEY: &str = "penstock.version";
-const COLUMNS_KEY: &str = "penstock.key_columns";
+pub(super) const VERSION_KEY: &str = "penstock.version";
+pub(super) const COLUMNS_KEY: &str = "penstock.key_columns";
 const KEY_BYTES: &str = "key_bytes";
 const ROW_HASH: &str = "row_hash";
 const SPLIT: &str = "split";
 const ROW: &str = "row";
 /// Rows written and read at a time.
-const BATCH_ROWS: usize = 8192;
+pub(super) const BATCH_ROWS: usize = 8192;
 /// As DuckDB cuts its own: it reads row groups in parallel, and few are held in memory while they are written.
 const ROW_GROUP_ROWS: usize = 122_880;
 /// What the error of a file that has no key yet calls it.
 const UNWRITTEN: &str = "(a snapshot partition)";
 
-/// The Parquet file of one partition. `rows` must be ordered by key hash; `key_columns` are the run plan's. Given the
-/// rows themselves, and not a reference, it frees them.
+/// The Parquet file of one partition. `show` is to push its rows, ordered by key hash; it is asked again if a key needs wider types
+/// than most. `key_columns` are the run plan's. Gives what `show` gave with the file.
 ///
 /// # Errors
-/// [`FormatError::Parquet`] if Parquet refuses them, which no input is known to bring about.
-pub fn write_partition<'a>(
-    rows: impl AsRef<[SnapshotRow<'a>]>,
+/// What `show` gives; [`FormatError::Parquet`] if Parquet refuses the rows, which no input is known to bring about.
+pub fn write_partition<T>(
     key_columns: &[Column],
-) -> Result<Bytes, FormatError> {
-    write(rows.as_ref(), key_columns)
-        .map_err(|source| FormatError::Parquet { key: UNWRITTEN.to_owned(), source })
-}
-
-fn write(rows: &[SnapshotRow<'_>], key_columns: &[Column]) -> Result<Bytes, ParquetError> {
+    mut show: impl FnMut(&mut PartitionWriter) -> Result<T, FormatError>,
+) -> Result<(Bytes, T), FormatError> {
+    let refused = |source| FormatError::Parquet { key: UNWRITTEN.to_owned(), source };
     // The narrowest types nearly always do: to look at every key before would cost more than to begin again.
-    let narrowest = types(&[], key_columns);
-    match write_as(rows, key_columns, &narrowest, Misfits::Refused)? {
-        Some(body) => Ok(body),
-        None => {
-            let types = types(rows, key_columns);
-            Ok(write_as(rows, key_columns, &types, Misfits::AsKeyBytes)?.unwrap_or_default())
+    let mut needs = vec![Needs::default(); key_columns.len()];
+    let mut misfits = Misfits::Refused;
+    loop {
+        let mut writer = PartitionWriter::new(key_columns, &needs, misfits).map_err(refused)?;
+        let shown = show(&mut writer)?;
+        match writer.finish().map_err(refused)? {
+            Written::Body(body) => return Ok((body, shown)),
+            Written::TooNarrow(wider) => (needs, misfits) = (wider, Misfits::AsKeyBytes),
         }
     }
 }
@@ -69,36 +64,130 @@ enum Misfits {
     AsKeyBytes,
 }
 
-/// `None` if there is a misfit that is refused.
-fn write_as(
-    rows: &[SnapshotRow<'_>],
-    key_columns: &[Column],
-    types: &[DataType],
-    misfits: Misfits,
-) -> Result<Option<Bytes>, ParquetError> {
-    let names = names(key_columns);
-    let schema = Arc::new(schema(&names, types));
-    let properties = properties(key_columns, &names, types)?;
-    let mut body = Vec::with_capacity(rows.len() * 16);
-    let mut writer = ArrowWriter::try_new(&mut body, schema.clone(), Some(properties))?;
-    for rows in rows.chunks(BATCH_ROWS) {
-        let mut columns = arrays(rows, types);
-        let key_bytes = what_the_columns_cannot_say(rows, &columns, key_columns);
-        if misfits == Misfits::Refused && key_bytes.null_count() < rows.len() {
-            return Ok(None);
-        }
-        columns.push(Arc::new(key_bytes));
-        columns.push(numbers(rows, |row| row.row_hash.cast_signed()));
-        columns.push(numbers(rows, |row| i64::from(row.place.split)));
-        columns.push(numbers(rows, |row| i64::from(row.place.row)));
-        writer.write(&RecordBatch::try_new(schema.clone(), columns)?)?;
-    }
-    writer.close()?;
-    Ok(Some(Bytes::from(body)))
+enum Written {
+    Body(Bytes),
+    TooNarrow(Vec<Needs>),
 }
 
-fn numbers(rows: &[SnapshotRow<'_>], number: impl Fn(&SnapshotRow<'_>) -> i64) -> ArrayRef {
-    Arc::new(rows.iter().map(number).collect::<Int64Array>())
+/// Takes the rows of one partition, and holds no more of them than Parquet's writer does.
+pub struct PartitionWriter {
+    key_columns: Vec<Column>,
+    fillers: Vec<Filler>,
+    misfits: Misfits,
+    /// What the keys ask for, once one did not fit.
+    wider: Option<Vec<Needs>>,
+    unsure: Unsure,
+    row_hashes: Vec<i64>,
+    splits: Vec<i64>,
+    rows: Vec<i64>,
+    schema: Arc<Schema>,
+    /// The first error ends it; it is told at the end.
+    writer: Result<ArrowWriter<Vec<u8>>, ParquetError>,
+}
+
+/// Shows nothing of the rows.
+impl std::fmt::Debug for PartitionWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PartitionWriter")
+    }
+}
+
+/// Rows of a batch whose columns may not say their keys, and the keys.
+#[derive(Default)]
+struct Unsure {
+    keys: Vec<u8>,
+    /// Row and end of its key.
+    rows: Vec<(usize, usize)>,
+}
+
+impl Unsure {
+    fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let mut start = 0;
+        self.rows.iter().map(move |(row, end)| {
+            let key = self.keys.get(start..*end).unwrap_or_default();
+            start = *end;
+            (*row, key)
+        })
+    }
+}
+
+impl PartitionWriter {
+    fn new(key_columns: &[Column], needs: &[Needs], misfits: Misfits) -> Result<Self, ParquetError> {
+        let types = types(key_columns, needs);
+        let names = names(key_columns);
+        let schema = Arc::new(schema(&names, &types));
+        let properties = properties(key_columns, &names, &types)?;
+        let batch = || Vec::with_capacity(BATCH_ROWS);
+        Ok(Self {
+            key_columns: key_columns.to_vec(),
+            fillers: types.iter().map(|data_type| Filler::new(data_type, BATCH_ROWS)).collect(),
+            misfits,
+            wider: None,
+            unsure: Unsure::default(),
+            row_hashes: batch(),
+            splits: batch(),
+            rows: batch(),
+            schema: Arc::clone(&schema),
+            writer: ArrowWriter::try_new(Vec::new(), schema, Some(properties)),
+        })
+    }
+
+    /// Takes the next row.
+    pub fn push(&mut self, row: SnapshotRow<'_>) {
+        if let Some(needs) = &mut self.wider {
+            see(needs, row.key);
+            return;
+        }
+        let mut values = cells(row.key);
+        let mut is_sure = true;
+        for (filler, column) in self.fillers.iter_mut().zip(&self.key_columns) {
+            let value = values.next().and_then(Result::ok).unwrap_or(KeyCell::Null);
+            is_sure &= filler.append(value, &column.kind);
+        }
+        if !is_sure || values.next().is_some() {
+            self.unsure.keys.extend_from_slice(row.key);
+            self.unsure.rows.push((self.rows.len(), self.unsure.keys.len()));
+        }
+        self.row_hashes.push(row.row_hash.cast_signed());
+        self.splits.push(i64::from(row.place.split));
+        self.rows.push(i64::from(row.place.row));
+        if self.rows.len() == BATCH_ROWS {
+            self.write_batch();
+        }
+    }
+
+    fn write_batch(&mut self) {
+        let mut columns: Vec<ArrayRef> = self.fillers.iter_mut().map(Filler::finish).collect();
+        let unsure = std::mem::take(&mut self.unsure);
+        let key_bytes = what_the_columns_cannot_say(&unsure, self.rows.len(), &columns, &self.key_columns);
+        if self.misfits == Misfits::Refused && key_bytes.null_count() < self.rows.len() {
+            let mut needs = vec![Needs::default(); self.key_columns.len()];
+            unsure.iter().for_each(|(_, key)| see(&mut needs, key));
+            self.wider = Some(needs);
+            return;
+        }
+        columns.push(Arc::new(key_bytes));
+        for numbers in [&mut self.row_hashes, &mut self.splits, &mut self.rows] {
+            columns
+                .push(Arc::new(Int64Array::from(std::mem::replace(numbers, Vec::with_capacity(BATCH_ROWS)))));
+        }
+        let Ok(writer) = &mut self.writer else { return };
+        let written = RecordBatch::try_new(Arc::clone(&self.schema), columns);
+        if let Err(error) = written.map_err(ParquetError::from).and_then(|batch| writer.write(&batch)) {
+            self.writer = Err(error);
+        }
+    }
+
+    fn finish(mut self) -> Result<Written, ParquetError> {
+        if self.wider.is_none() && !self.rows.is_empty() {
+            self.write_batch();
+        }
+        let writer = self.writer?;
+        match self.wider {
+            Some(needs) => Ok(Written::TooNarrow(needs)),
+            None => Ok(Written::Body(Bytes::from(writer.into_inner()?))),
+        }
+    }
 }
 
 /// The key columns' names in the file: their own, unless one of ours has it.
@@ -157,7 +246,10 @@ fn properties(
         .set_column_compression(path(ROW_HASH), Compression::UNCOMPRESSED);
     for (name, data_type) in names.iter().zip(types) {
         if *data_type == DataType::Int64 {
-            properties = properties.set_column_encoding(path(name), Encoding::DELTA_BINARY_PACKED);
+            // In the order of a hash nothing repeats: what is packed as differences, zstd only makes dearer.
+            properties = properties
+                .set_column_encoding(path(name), Encoding::DELTA_BINARY_PACKED)
+                .set_column_compression(path(name), Compression::UNCOMPRESSED);
         }
     }
     Ok(properties.build())
@@ -165,103 +257,24 @@ fn properties(
 
 /// The keys that a reader would not get back from these columns.
 fn what_the_columns_cannot_say(
-    rows: &[SnapshotRow<'_>],
+    unsure: &Unsure,
+    rows: usize,
     columns: &[ArrayRef],
     kinds: &[Column],
 ) -> BinaryArray {
+    if unsure.rows.is_empty() {
+        return BinaryArray::new_null(rows);
+    }
     let readers: Option<Vec<_>> =
         columns.iter().zip(kinds).map(|(array, column)| KeyColumn::of(array, &column.kind)).collect();
     let mut key_bytes = BinaryBuilder::new();
     let mut read_back = Vec::new();
-    for (number, row) in rows.iter().enumerate() {
+    for (row, key) in unsure.iter() {
+        (key_bytes.len()..row).for_each(|_| key_bytes.append_null());
         read_back.clear();
-        readers.iter().flatten().for_each(|column| column.push(number, &mut read_back));
-        key_bytes.append_option((read_back != row.key).then_some(row.key));
+        readers.iter().flatten().for_each(|column| column.push(row, &mut read_back));
+        key_bytes.append_option((read_back != key).then_some(key));
     }
+    (key_bytes.len()..rows).for_each(|_| key_bytes.append_null());
     key_bytes.finish()
-}
-
-/// Appends a file's rows whose key hash is wanted.
-pub(super) fn read_into(
-    all: &mut SnapshotRows,
-    key: &str,
-    body: Bytes,
-    is_wanted: impl Fn(u128) -> bool,
-) -> Result<(), FormatError> {
-    // Parquet's decoder panics on some damage.
-    catch_unwind(AssertUnwindSafe(|| decode_into(all, key, body, is_wanted)))
-        .unwrap_or_else(|_| Err(damaged(key, 0, "the Parquet decoder gave up on it")))
-}
-
-fn decode_into(
-    all: &mut SnapshotRows,
-    key: &str,
-    body: Bytes,
-    is_wanted: impl Fn(u128) -> bool,
-) -> Result<(), FormatError> {
-    let refused = |source| FormatError::Parquet { key: key.to_owned(), source };
-    // Each row has a hash of 8 bytes that is stored as it is.
-    let most = body.len() / 8;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(body).map_err(refused)?;
-    let kinds = key_columns(key, builder.metadata().file_metadata().key_value_metadata())?;
-    let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-    all.rows.reserve(rows.min(most));
-    for batch in builder.with_batch_size(BATCH_ROWS).build().map_err(refused)? {
-        let batch = batch.map_err(|error| refused(error.into()))?;
-        push_batch(all, &batch, &kinds, &is_wanted)
-            .ok_or_else(|| damaged(key, 0, "its columns are not a snapshot's"))?;
-    }
-    all.rows.shrink_to_fit();
-    Ok(())
-}
-
-fn key_columns(key: &str, metadata: Option<&Vec<KeyValue>>) -> Result<Vec<Column>, FormatError> {
-    let find = |name: &str| {
-        let found = metadata.into_iter().flatten().find(|entry| entry.key == name);
-        found.and_then(|entry| entry.value.as_deref())
-    };
-    let found = find(VERSION_KEY).and_then(|version| version.parse().ok());
-    let found = found.ok_or_else(|| damaged(key, 0, "it is not a snapshot partition"))?;
-    if found != SNAPSHOT_VERSION {
-        return Err(FormatError::Version { key: key.to_owned(), found, known: SNAPSHOT_VERSION });
-    }
-    find(COLUMNS_KEY)
-        .and_then(|columns| serde_json::from_str(columns).ok())
-        .ok_or_else(|| damaged(key, 0, "it does not name its key columns"))
-}
-
-/// `None` if the batch has not the columns of a snapshot.
-fn push_batch(
-    all: &mut SnapshotRows,
-    batch: &RecordBatch,
-    kinds: &[Column],
-    is_wanted: impl Fn(u128) -> bool,
-) -> Option<()> {
-    let (keys, ours) = batch.columns().split_at_checked(kinds.len())?;
-    let keys: Vec<_> = keys
-        .iter()
-        .zip(kinds)
-        .map(|(array, column)| KeyColumn::of(array, &column.kind))
-        .collect::<Option<_>>()?;
-    let [key_bytes, row_hash, split, row] = ours else { return None };
-    let key_bytes: &BinaryArray = key_bytes.as_any().downcast_ref()?;
-    let number = |array: &ArrayRef| array.as_any().downcast_ref::<Int64Array>().cloned();
-    let (row_hash, split, row) = (number(row_hash)?, number(split)?, number(row)?);
-    let mut key = Vec::new();
-    for (n, ((&row_hash, &split), &row)) in
-        row_hash.values().iter().zip(split.values()).zip(row.values()).enumerate()
-    {
-        key.clear();
-        if key_bytes.is_valid(n) {
-            key.extend_from_slice(key_bytes.value(n));
-        } else {
-            keys.iter().for_each(|column| column.push(n, &mut key));
-        }
-        let hash = xxh3_128(&key);
-        if is_wanted(hash) {
-            let place = Place { split: u32::try_from(split).ok()?, row: u32::try_from(row).ok()? };
-            all.push(hash, SnapshotRow { key: &key, row_hash: row_hash.cast_unsigned(), place }).ok()?;
-        }
-    }
-    Some(())
 }

@@ -125,9 +125,11 @@ fn sorted(mut rows: Rows) -> Rows {
 }
 
 fn write(rows: &[(Key, u64, Place)], columns: &[Column]) -> Bytes {
-    let rows: Vec<_> =
-        rows.iter().map(|(key, hash, place)| SnapshotRow::from((key, *hash, *place))).collect();
-    write_partition(&rows, columns).unwrap()
+    let show = |writer: &mut PartitionWriter| {
+        rows.iter().for_each(|(key, hash, place)| writer.push(SnapshotRow::from((key, *hash, *place))));
+        Ok(())
+    };
+    write_partition(columns, show).unwrap().0
 }
 
 fn whole(rows: &SnapshotRows) -> Rows {
@@ -139,8 +141,24 @@ proptest! {
     fn a_partition_gives_back_every_key_whatever_its_columns_can_hold((columns, rows) in table()) {
         let objects = MemoryObjects::new();
         objects.insert("p", write(&rows, &columns));
-        let read = block_on(read_partition(objects.as_ref(), &manifest(["p".into()]), 0, 1)).unwrap();
-        prop_assert_eq!(whole(&read), rows);
+        let manifest = manifest(["p".into()]);
+        let read = block_on(read_partition(objects.as_ref(), &manifest, 0, 1)).unwrap();
+        prop_assert_eq!(&whole(&read), &rows);
+        let mut cursor_rows = Vec::new();
+        let opened = block_on(open_partition(objects.as_ref(), &manifest, 0, 1)).unwrap();
+        let cursor = opened.cursor();
+        // Two rows of one key are no snapshot.
+        if rows.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            prop_assert!(cursor.is_err());
+            return Ok(());
+        }
+        let mut cursor = cursor.unwrap();
+        while let Some((prefix, row)) = cursor.head() {
+            prop_assert_eq!(prefix, key_order::prefix(xxh3_128(row.key)));
+            cursor_rows.push((Key::from_bytes(row.key.to_vec()), row.row_hash, row.place));
+            cursor.advance().unwrap();
+        }
+        prop_assert_eq!(cursor_rows, rows);
     }
 
     #[test]
@@ -177,7 +195,11 @@ proptest! {
         body[at] = byte;
         let objects = MemoryObjects::new();
         objects.insert("p", body);
-        drop(block_on(read_partition(objects.as_ref(), &manifest(["p".into()]), 0, 1)));
+        let manifest = manifest(["p".into()]);
+        drop(block_on(read_partition(objects.as_ref(), &manifest, 0, 1)));
+        let opened = block_on(open_partition(objects.as_ref(), &manifest, 0, 1)).unwrap();
+        let Ok(mut cursor) = opened.cursor() else { return Ok(()) };
+        while cursor.head().is_some() && cursor.advance().is_ok() {}
     }
 }
 

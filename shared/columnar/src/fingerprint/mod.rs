@@ -17,15 +17,17 @@
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use penstock_model::Key;
-use penstock_model::change::{Fingerprint, Place};
 use penstock_model::layout::RunKeys;
 use penstock_model::port::Objects;
 use penstock_model::run_plan::partition_of;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::format::{Cursor, FormatError, damaged, narrow, push_varint, read_range, wide};
-use crate::key_order::{self, Ordered};
+use crate::format::{Cursor, FormatError, damaged, push_varint, read_range, wide};
+
+mod dealt;
+
+pub(crate) use dealt::FingerprintRef;
+pub use dealt::Fingerprints;
 
 const MAGIC: [u8; 4] = *b"PNFP";
 const VERSION: u32 = 1;
@@ -129,191 +131,6 @@ fn push_entry(out: &mut Vec<u8>, row: SplitRow<'_>) {
     push_varint(out, u64::from(row.row));
 }
 
-/// The fingerprints of one key partition from all splits, ordered by key. Keys lie in one allocation: a row takes
-/// 32 bytes and its key.
-#[derive(Default)]
-pub struct Fingerprints {
-    /// Each row's key; with row hash and compare hash behind it if it has one.
-    keys: Vec<u8>,
-    rows: Vec<Row>,
-}
-
-/// Shows how many there are: keys are row values.
-impl std::fmt::Debug for Fingerprints {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Fingerprints({})", self.rows.len())
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Row {
-    /// The first half of the key hash.
-    prefix: u64,
-    row_hash: u64,
-    /// Where the key begins: in the split's block, and once the rows are in order in the keys of all.
-    key_at: u32,
-    /// The entry's first number: length of the key and flags.
-    head: u32,
-    split: u32,
-    row: u32,
-}
-
-impl Row {
-    const fn key_len(&self) -> usize {
-        (self.head >> 2) as usize
-    }
-
-    fn has(&self, flag: u64) -> bool {
-        u64::from(self.head) & flag != 0
-    }
-
-    const fn place(&self) -> Place {
-        Place { split: self.split, row: self.row }
-    }
-}
-
-impl Ordered for Row {
-    fn prefix(&self) -> u64 {
-        self.prefix
-    }
-}
-
-/// One fingerprint, its key borrowed.
-#[derive(Clone, Copy)]
-pub(crate) struct FingerprintRef<'a> {
-    pub(crate) prefix: u64,
-    pub(crate) key: &'a [u8],
-    pub(crate) has_null: bool,
-    pub(crate) row_hash: u64,
-    pub(crate) compare_hash: Option<u64>,
-    pub(crate) place: Place,
-}
-
-impl Fingerprints {
-    /// Fingerprints at hand, in any order.
-    #[must_use]
-    pub fn of(fingerprints: &[Fingerprint]) -> Self {
-        let mut blocks = Vec::with_capacity(fingerprints.len());
-        for fingerprint in fingerprints {
-            let mut bytes = Vec::new();
-            let row = SplitRow {
-                key: fingerprint.key.as_bytes(),
-                has_null: fingerprint.key.has_null(),
-                row_hash: fingerprint.row_hash,
-                compare_hash: fingerprint.compare_hash,
-                row: fingerprint.place.row,
-            };
-            push_entry(&mut bytes, row);
-            let (split, bytes) = (fingerprint.place.split, Bytes::from(bytes));
-            blocks.push(Block { key: String::new(), split, offset: 0, rows: 1, bytes });
-        }
-        // What was just written can be read.
-        Self::of_blocks(blocks, 0, 1).unwrap_or_default()
-    }
-
-    fn of_blocks(blocks: Vec<Block>, partition: u32, partitions: u32) -> Result<Self, FormatError> {
-        let mut rows = Vec::with_capacity(blocks.iter().map(|block| block.rows as usize).sum());
-        for (number, block) in (0u32..).zip(&blocks) {
-            read_rows(&mut rows, block, number, partition, partitions)?;
-        }
-        let bytes: usize = blocks.iter().map(|block| block.bytes.len()).sum();
-        if u32::try_from(bytes).is_err() {
-            let key = blocks.first().map_or("", |block| block.key.as_str());
-            return Err(damaged(key, 0, "the blocks of its partition are too large together"));
-        }
-        let (rows, keys) = key_order::sorted_with_bytes(
-            rows,
-            partitions,
-            |row| stored(&blocks, row),
-            |row, at| {
-                row.split = blocks.get(row.split as usize).map_or(u32::MAX, |block| block.split);
-                row.key_at = narrow(at);
-            },
-            |keys, a, b| key_of(keys, a).cmp(key_of(keys, b)).then_with(|| a.place().cmp(&b.place())),
-        );
-        Ok(Self { keys, rows })
-    }
-
-    /// How many rows there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// The rows as whole fingerprints, ordered by key hash.
-    pub fn iter(&self) -> impl Iterator<Item = Fingerprint> {
-        self.refs().map(|row| Fingerprint {
-            key: Key::from_bytes(row.key.to_vec()),
-            row_hash: row.row_hash,
-            compare_hash: row.compare_hash,
-            place: row.place,
-        })
-    }
-
-    pub(crate) fn refs(&self) -> impl Iterator<Item = FingerprintRef<'_>> {
-        self.rows.iter().map(|row| FingerprintRef {
-            prefix: row.prefix,
-            key: key_of(&self.keys, row),
-            has_null: row.has(HAS_NULL),
-            row_hash: row.row_hash,
-            compare_hash: if row.has(HAS_COMPARE) { Some(compare_hash(&self.keys, row)) } else { None },
-            place: row.place(),
-        })
-    }
-}
-
-/// The rows of a block. Until they are put in order, `split` is the number of the block, and keys lie in it.
-fn read_rows(
-    rows: &mut Vec<Row>,
-    block: &Block,
-    number: u32,
-    partition: u32,
-    partitions: u32,
-) -> Result<(), FormatError> {
-    let mut cursor = Cursor::new(&block.key, block.offset, &block.bytes);
-    for _ in 0..block.rows {
-        let head = cursor.varint()?;
-        let key_at = cursor.at();
-        let key = cursor.take(usize::try_from(head >> 2).unwrap_or(usize::MAX))?;
-        let row_hash = cursor.u64()?;
-        if head & HAS_COMPARE != 0 {
-            cursor.u64()?;
-        }
-        let row = cursor.varint_u32()?;
-        let hash = xxh3_128(key);
-        if partition_of(hash, partitions) != partition {
-            return Err(cursor.damaged("a key is not of this partition"));
-        }
-        let place = u32::try_from(key_at).ok().zip(u32::try_from(head).ok());
-        let (key_at, head) = place.ok_or_else(|| cursor.damaged("a block is too large"))?;
-        rows.push(Row { prefix: key_order::prefix(hash), row_hash, key_at, head, split: number, row });
-    }
-    if cursor.is_at_end() { Ok(()) } else { Err(cursor.damaged("a block holds more than its index says")) }
-}
-
-/// What is kept of an entry in its block: the key; with the row hash and the compare hash behind it if there is one.
-fn stored<'a>(blocks: &'a [Block], row: &Row) -> &'a [u8] {
-    let len = row.key_len() + if row.has(HAS_COMPARE) { 16 } else { 0 };
-    let from = row.key_at as usize;
-    blocks.get(row.split as usize).and_then(|block| block.bytes.get(from..from + len)).unwrap_or_default()
-}
-
-fn key_of<'a>(keys: &'a [u8], row: &Row) -> &'a [u8] {
-    keys.get(row.key_at as usize..row.key_at as usize + row.key_len()).unwrap_or_default()
-}
-
-/// It stands behind key and row hash.
-fn compare_hash(keys: &[u8], row: &Row) -> u64 {
-    let at = row.key_at as usize + row.key_len() + 8;
-    keys.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
-}
-
 /// One partition's bytes in one split's object.
 struct Block {
     key: String,
@@ -321,6 +138,32 @@ struct Block {
     offset: u64,
     rows: u32,
     bytes: Bytes,
+}
+
+impl Block {
+    fn cursor(&self) -> Cursor<'_> {
+        Cursor::new(&self.key, self.offset, &self.bytes)
+    }
+}
+
+/// One entry of a block.
+struct Entry<'a> {
+    /// The key's length, and two flags below it.
+    head: u32,
+    key: &'a [u8],
+    row_hash: u64,
+    compare_hash: Option<u64>,
+    row: u32,
+}
+
+impl<'a> Entry<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, FormatError> {
+        let head = cursor.varint_u32()?;
+        let key = cursor.take((head >> 2) as usize)?;
+        let row_hash = cursor.u64()?;
+        let compare_hash = if u64::from(head) & HAS_COMPARE == 0 { None } else { Some(cursor.u64()?) };
+        Ok(Self { head, key, row_hash, compare_hash, row: cursor.varint_u32()? })
+    }
 }
 
 /// The fingerprints of one key partition from the first `splits` splits of a run.
@@ -339,7 +182,7 @@ pub async fn read_partition(
         .buffered(READS_AT_ONCE)
         .try_collect()
         .await?;
-    Fingerprints::of_blocks(blocks, partition, partitions)
+    Fingerprints::of_blocks(&blocks, partition, partitions)
 }
 
 async fn read_block(
@@ -370,6 +213,8 @@ async fn read_block(
 
 #[cfg(test)]
 mod tests {
+    use penstock_model::Key;
+    use penstock_model::change::{Fingerprint, Place};
     use penstock_model::key::KeyValue;
     use proptest::prelude::*;
 
