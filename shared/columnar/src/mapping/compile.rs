@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_model::connector::Capabilities;
 use penstock_model::definition::{
-    Field, FieldDetails, Mode, OnNull, OnRemoved, OnRemovedWord, Problem, Scope, Sync, Write, pointer_part,
+    Field, FieldDetails, MatchColumn, Mode, OnNull, OnRemoved, OnRemovedWord, Problem, Scope, Sync, Write, pointer_part,
 };
 use penstock_model::operation::OperationKind;
 use penstock_model::unload::{Column, ColumnType};
@@ -50,7 +50,12 @@ impl Mapping {
         let index = |name: &String| columns.binary_search(name).unwrap_or_default();
         let matched = matched
             .into_iter()
-            .map(|(name, column)| MatchField { key: json::key_of(&name), name, column: index(&column) })
+            .map(|it| MatchField {
+                key: json::key_of(&it.name),
+                name: it.name,
+                column: index(&it.column),
+                target: it.target,
+            })
             .collect();
         let asks = drafts.iter().any(|(_, draft)| draft.place != Place::Fields);
         let fields = drafts.into_iter().map(|(name, draft)| FieldPlan {
@@ -80,6 +85,13 @@ impl Mapping {
             columns,
         })
     }
+}
+
+/// A match field whose column has no index yet.
+struct MatchDraft {
+    name: String,
+    column: String,
+    target: Option<Target>,
 }
 
 /// A field whose columns have no index yet.
@@ -149,7 +161,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn matched(&mut self, sync: &Sync) -> Vec<(String, String)> {
+    fn matched(&mut self, sync: &Sync) -> Vec<MatchDraft> {
         if sync.matched.is_empty() && sync.mode != Mode::Append {
             self.problem(
                 "/match",
@@ -157,8 +169,21 @@ impl Compiler<'_> {
             );
         }
         let mut matched = Vec::new();
-        for (name, column) in &sync.matched {
+        for (name, given) in &sync.matched {
             let pointer = format!("/match/{}", pointer_part(name));
+            let target = match given.to().map(Target::parse_scalar) {
+                None => None,
+                Some(Ok(target)) => Some(target),
+                Some(Err(message)) => {
+                    self.problem(format!("{pointer}/type"), message);
+                    None
+                }
+            };
+            let pointer = match given {
+                MatchColumn::Column(_) => pointer,
+                MatchColumn::Details(_) => format!("{pointer}/column"),
+            };
+            let column = given.column();
             let Some(lower) = self.column(column, &pointer) else {
                 continue;
             };
@@ -172,7 +197,7 @@ impl Compiler<'_> {
                 );
                 continue;
             }
-            matched.push((name.clone(), lower));
+            matched.push(MatchDraft { name: name.clone(), column: lower, target });
         }
         matched
     }

@@ -80,6 +80,23 @@ impl Target {
         })
     }
 
+    /// The type of this name, of a value that identifies a record.
+    ///
+    /// # Errors
+    /// Words that name the types there are.
+    pub(super) fn parse_scalar(text: &str) -> Result<Self, String> {
+        match Self::parse(text)? {
+            Self::Json => Err("JSON can't identify a record: give another type, or none".to_owned()),
+            scalar @ (Self::Text
+            | Self::Integer
+            | Self::Number
+            | Self::Decimal(..)
+            | Self::Boolean
+            | Self::Date
+            | Self::Timestamp) => Ok(scalar),
+        }
+    }
+
     /// The value as this type. A null stays a null.
     ///
     /// # Errors

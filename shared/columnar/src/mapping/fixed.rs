@@ -94,7 +94,7 @@ impl<'a> KeyColumns<'a> {
 }
 
 /// The match object from a key, spelt as from the row itself. `None` if a match column is no key column, or the
-/// key has no value for it.
+/// key has no value for it, or one that could never be sent.
 ///
 /// # Errors
 /// [`KeyDamaged`] if the key's bytes are no key.
@@ -116,7 +116,11 @@ pub(crate) fn match_from_key(
             out.push(',');
         }
         out.push_str(&field.key);
-        push_value(&mut out, &key_cell(value, &column.kind), mapping.style);
+        // A value that is not of the match's type was never sent.
+        let Ok(cell) = field.spelt(key_cell(value, &column.kind)) else {
+            return Ok(None);
+        };
+        push_value(&mut out, &cell, mapping.style);
     }
     out.push('}');
     Ok((!mapping.matched.is_empty()).then_some(out))
@@ -177,11 +181,19 @@ fn decimal_cell<'a>(text: &'a str, kind: &ColumnType) -> Cell<'a> {
     let digits = super::convert::Digits::parse(text);
     match (digits, kind) {
         (Some(digits), ColumnType::Decimal { scale }) => {
-            Cell::Text(Cow::Owned(digits.text(usize::from(scale.max(&0).unsigned_abs()))))
+            let text = digits.text(usize::from(scale.max(&0).unsigned_abs()));
+            unscaled(&text).unwrap_or(Cell::Text(Cow::Owned(text)))
         }
         (Some(digits), _) if !text.contains('.') => Cell::Number(digits.text(0)),
         (_, _) => Cell::Text(Cow::Borrowed(text)),
     }
+}
+
+/// The decimal that a text of digits spells; `None` if it has too many of them.
+fn unscaled(text: &str) -> Option<Cell<'static>> {
+    let scale = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let digits = i256::from_string(&text.replace('.', ""))?;
+    Some(Cell::Decimal(digits, i8::try_from(scale).ok()?, 0))
 }
 
 fn split(nanos: i128) -> (i64, u32) {

@@ -58,6 +58,7 @@ struct MatchField {
     /// Its name as a JSON key with a colon.
     key: String,
     column: usize,
+    target: Option<Target>,
 }
 
 /// A field.
@@ -155,8 +156,13 @@ fn mapping_hash(sync: &Sync) -> u64 {
         text.push('\n');
     };
     part(serde_json::to_value(sync.mode));
-    for (field, column) in &sync.matched {
-        part(Ok(serde_json::json!(["match", field, column.to_lowercase()])));
+    for (field, matched) in &sync.matched {
+        let column = matched.column().to_lowercase();
+        // Without a type as before there were any: stored snapshots hold the hash.
+        part(Ok(match matched.to() {
+            None => serde_json::json!(["match", field, column]),
+            Some(to) => serde_json::json!(["match", field, column, to]),
+        }));
     }
     for (name, field) in &sync.fields {
         let mut details = field.details();

@@ -12,7 +12,7 @@ use super::expression::{Compiled, Engines};
 use super::fixed::ABOUT_A_KEY;
 use super::json::key_of;
 use super::value::{push_json, push_value};
-use super::{FieldPlan, Mapping, Place, Source};
+use super::{FieldPlan, Mapping, MatchField, Place, Source};
 
 /// A batch lacks a column that the mapping uses, or holds one of a type that can't be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +20,19 @@ use super::{FieldPlan, Mapping, Place, Source};
 pub struct UnknownColumn {
     /// The column, lower case.
     pub name: String,
+}
+
+impl MatchField {
+    /// A column's cell as the type that the sync asks for.
+    ///
+    /// # Errors
+    /// [`Refusal`] if it is of another kind.
+    pub(super) fn spelt<'a>(&self, cell: Cell<'a>) -> Result<Cell<'a>, Refusal> {
+        match self.target {
+            Some(target) => target.convert(cell),
+            None => Ok(cell),
+        }
+    }
 }
 
 /// What came of a row.
@@ -206,7 +219,7 @@ impl Rows<'_, '_, '_> {
                 out.push(',');
             }
             out.push_str(&field.key);
-            push_value(&mut out, &cell, self.mapping.style);
+            self.push_match(&mut out, field, cell)?;
         }
         out.push('}');
         Ok(out)
@@ -249,12 +262,23 @@ impl Rows<'_, '_, '_> {
         Ok(true)
     }
 
-    /// The cell of a match field, for samples.
-    pub(super) fn push_match(&self, out: &mut String, index: usize, row: usize) {
-        if let Some(field) = self.mapping.matched.get(index) {
-            let cell = self.cells.get(field.column).map_or(Cell::Null, |cells| cells.at(row));
-            push_value(out, &cell, self.mapping.style);
-        }
+    /// Appends a match field's value, of a row that may be but a sample.
+    pub(super) fn push_match_of(&self, out: &mut String, index: usize, row: usize) -> Result<(), Rejection> {
+        let Some(field) = self.mapping.matched.get(index) else {
+            return Ok(());
+        };
+        let cell = self.cells.get(field.column).map_or(Cell::Null, |cells| cells.at(row));
+        self.push_match(out, field, cell)
+    }
+
+    fn push_match(&self, out: &mut String, field: &MatchField, cell: Cell<'_>) -> Result<(), Rejection> {
+        let cell = field.spelt(cell).map_err(|refusal| Rejection {
+            code: refusal.code,
+            message: format!("column {} {}", self.column_name(field.column), refusal.what),
+            field: field.name.clone(),
+        })?;
+        push_value(out, &cell, self.mapping.style);
+        Ok(())
     }
 
     fn column_name(&self, column: usize) -> &str {

@@ -50,7 +50,9 @@ impl Rows<'_, '_, '_> {
     fn difference(&self, name: &str, expected: &Value) -> Option<String> {
         let mut json = String::new();
         if let Some(index) = self.mapping.matched.iter().position(|field| field.name == name) {
-            self.push_match(&mut json, index, 0);
+            if let Err(rejection) = self.push_match_of(&mut json, index, 0) {
+                return Some(format!("expected {expected}, but the row is rejected: {}", rejection.message));
+            }
         } else if let Some(index) = self.mapping.fields.iter().position(|field| field.name == name) {
             if let Err(rejection) = self.push_field(&mut json, index, 0) {
                 return Some(format!("expected {expected}, but the row is rejected: {}", rejection.message));

@@ -12,6 +12,46 @@ pub enum Field {
     Details(Box<FieldDetails>),
 }
 
+/// What fills a match field: a column's name, or the column and the type to send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum MatchColumn {
+    /// The column of this name, as it is.
+    Column(String),
+    /// The column, and the type to send: `{ column: customer_id, type: text }`.
+    Details(MatchDetails),
+}
+
+/// A match field's column and type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MatchDetails {
+    /// The column that fills the match field.
+    pub column: String,
+    /// The type to send, as for fields: `text`, for an API that takes a number for no id. Left out, the column's own type is kept. A list or an object can't identify a record: there is no `json` here.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+impl MatchColumn {
+    /// The column's name.
+    #[must_use]
+    pub fn column(&self) -> &str {
+        match self {
+            Self::Column(column) | Self::Details(MatchDetails { column, .. }) => column,
+        }
+    }
+
+    /// The type to send, if the sync names one.
+    #[must_use]
+    pub fn to(&self) -> Option<&str> {
+        match self {
+            Self::Column(_) => None,
+            Self::Details(details) => details.to.as_deref(),
+        }
+    }
+}
+
 /// A field's source and treatment.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -8,7 +8,7 @@ mod sync;
 mod unload;
 
 pub use connection::{Auth, Connection, Credential, Environment, HeaderAuth, Limits, OAuth, SecretRef};
-pub use field::{Field, FieldDetails, Lookup, LookupField, OnMissing, OnNull, Write};
+pub use field::{Field, FieldDetails, Lookup, LookupField, MatchColumn, MatchDetails, OnMissing, OnNull, Write};
 pub use query::{Query, RedshiftQuery};
 pub use sync::{
     Delivery, FirstRun, Guards, Limit, MappingTest, Mode, OnMappingChange, OnRemoved, OnRemovedWord, Scope,
@@ -82,8 +82,9 @@ impl ResolvedSync {
     /// Whether the match fields' values can be had from the primary key.
     #[must_use]
     pub fn match_is_key(&self) -> bool {
-        let is_key =
-            |column: &String| self.unload.primary_key.iter().any(|key| key.eq_ignore_ascii_case(column));
+        let is_key = |matched: &MatchColumn| {
+            self.unload.primary_key.iter().any(|key| key.eq_ignore_ascii_case(matched.column()))
+        };
         self.sync.matched.values().all(is_key)
     }
 

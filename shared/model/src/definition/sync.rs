@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Field, LookupField, Write};
+use super::{Field, LookupField, MatchColumn, Write};
 
 /// One flow: an unload's rows to one object of a connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,9 +28,9 @@ pub struct Sync {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub overdue_after_hours: Option<u32>,
-    /// The destination's fields that identify a record, and the columns that fill them. May be left out with `append` only.
+    /// The destination's fields that identify a record, and the columns that fill them: `{ email: email }`, or with the type to send, `{ external_id: { column: customer_id, type: text } }`. May be left out with `append` only.
     #[serde(default, rename = "match", skip_serializing_if = "BTreeMap::is_empty")]
-    pub matched: BTreeMap<String, String>,
+    pub matched: BTreeMap<String, MatchColumn>,
     /// What may happen to records.
     #[serde(default)]
     pub mode: Mode,

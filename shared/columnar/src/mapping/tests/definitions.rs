@@ -1,3 +1,4 @@
+use arrow::array::Decimal128Array;
 use penstock_model::connector::ValueStyle;
 use penstock_model::definition::Sync;
 use penstock_model::operation::OperationKind;
@@ -21,7 +22,10 @@ fn all_problems_are_found_at_once() {
     let sync: Sync = serde_json::from_value(json!({
         "unload": "u", "connection": "c", "object": "o",
         "mode": "upsert",
-        "match": { "Id": "customer_idd", "T": "tags" },
+        "match": {
+            "Id": "customer_idd", "T": "tags",
+            "U": { "column": "emali", "type": "json" }, "V": { "column": "email", "type": "money" },
+        },
         "on_removed": { "clear": ["Nope", "Id"] },
         "fields": {
             "a": "emial",
@@ -49,6 +53,9 @@ fn all_problems_are_found_at_once() {
     /mode: this destination has no operation `upsert`; it has create, delete
     /match/Id: the unload has no column `customer_idd`; did you mean `CUSTOMER_ID`?
     /match/T: column `tags` holds lists or objects, which can't identify a record
+    /match/U/type: JSON can't identify a record: give another type, or none
+    /match/U/column: the unload has no column `emali`; did you mean `Email`?
+    /match/V/type: there is no type "money": it is one of text, integer, number, decimal(p,s), boolean, date, timestamp, json
     /fields/a: the unload has no column `emial`; did you mean `Email`?
     /fields/b~1c: give exactly one of column, expression, constant and lookup, not column and constant
     /fields/c: give exactly one of column, expression, constant and lookup, not none
@@ -139,6 +146,9 @@ fn the_hash_follows_the_meaning() {
     ] {
         assert_ne!(hash(&fields(other)), base);
     }
+    let by = |matched| hash(&sync(json!({ "match": matched, "fields": { "a": "x" } })));
+    assert_eq!(by(json!({ "id": { "column": "ID" } })), by(json!({ "id": "id" })));
+    assert_ne!(by(json!({ "id": { "column": "id", "type": "text" } })), by(json!({ "id": "id" })));
     assert_ne!(
         hash(&sync(json!({ "match": { "id": "other" }, "fields": { "a": "x" } }))),
         hash(&fields(json!({ "a": "x" })))
@@ -203,6 +213,54 @@ fn keys_are_shown_and_matched_as_the_rows_were() {
     assert!(KeyColumns::of(&columns).object(&Key::from_bytes(vec![99])).is_err());
     assert!(mapping.match_is_key(&["ID".into(), "price".into()]));
     assert!(!mapping.match_is_key(&["id".into()]));
+}
+
+#[test]
+fn a_match_value_is_of_the_type_that_the_sync_asks_for() {
+    use penstock_model::Key;
+    use penstock_model::key::KeyValue;
+    let price = Decimal128Array::from(vec![550, 700]).with_precision_and_scale(18, 2).unwrap();
+    let rows: Vec<TestColumn> = vec![
+        ("id", ColumnType::Int, Arc::new(Int64Array::from(vec![7, 8]))),
+        ("price", ColumnType::Decimal { scale: 2 }, Arc::new(price)),
+    ];
+    let columns = rows.iter().map(|(name, kind, _)| Column { name: (*name).to_owned(), kind: kind.clone() });
+    let columns: Vec<Column> = columns.collect();
+    let keys = [
+        Key::of(&[KeyValue::Int(7), KeyValue::Decimal("5.5".into())]),
+        Key::of(&[KeyValue::Int(8), KeyValue::Int(7)]),
+    ];
+    for (id, price, shown) in [
+        (json!("id"), json!("price"), [r#"{"i":7,"p":"5.50"}"#, r#"{"i":8,"p":"7.00"}"#]),
+        (
+            json!({ "column": "ID", "type": "text" }),
+            json!({ "column": "price", "type": "number" }),
+            [r#"{"i":"7","p":5.50}"#, r#"{"i":"8","p":7.00}"#],
+        ),
+        (
+            json!({ "column": "id", "type": "decimal(9,3)" }),
+            json!({ "column": "price", "type": "text" }),
+            [r#"{"i":"7.000","p":"5.50"}"#, r#"{"i":"8.000","p":"7.00"}"#],
+        ),
+    ] {
+        let mapping = compile(&sync(json!({ "match": { "i": id, "p": price }, "fields": {} })));
+        for ((mapped, key), shown) in map_all(&mapping, &rows).into_iter().zip(&keys).zip(shown) {
+            assert_eq!(mapped.unwrap().matched, shown);
+            // A removed row's match is spelt alike, else its record would not be found.
+            assert_eq!(match_from_key(&mapping, key, &columns).unwrap().as_deref(), Some(shown));
+        }
+    }
+    let whole = json!({ "match": { "p": { "column": "price", "type": "integer" } }, "fields": {},
+        "tests": [{ "row": { "price": "7.5" }, "expect": { "p": 7 } }] });
+    let whole = sync(whole);
+    let mapping = compile(&whole);
+    let of = |row: Result<Mapped, Rejection>| row.map(|it| it.matched).map_err(|it| (it.code, it.message));
+    let refused = Err(("not_an_integer", "column price is not an integer".to_owned()));
+    let mapped: Vec<_> = map_all(&mapping, &rows).into_iter().map(of).collect();
+    assert_eq!(mapped, [refused, Ok(r#"{"p":7}"#.to_owned())]);
+    assert_eq!(match_from_key(&mapping, &keys[0], &columns).unwrap(), None);
+    let told: Vec<_> = mapping.run_tests(&whole.tests).into_iter().map(|it| it.message).collect();
+    assert_eq!(told, ["expected 7, but the row is rejected: column price is not an integer"]);
 }
 
 proptest! {

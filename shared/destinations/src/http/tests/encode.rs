@@ -1,3 +1,4 @@
+use penstock_model::definition::MatchColumn;
 use penstock_model::operation::{Operation, OperationKind};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -112,7 +113,7 @@ fn what_cannot_be_sent_is_rejected_unsent() {
 fn a_sync_that_does_not_fit_is_told_everything_at_once() {
     let connection = json!({"auth": {"basic": {"secret": "x"}}, "settings": {"colour": "red"}});
     let mut definition = definition(&hubspot(), "api.hubapi.com", "contacts", "email", &connection);
-    definition.sync.matched.insert("other".into(), "column".into());
+    definition.sync.matched.insert("other".into(), MatchColumn::Column("column".into()));
     let problems = compile(&definition, &hubspot()).unwrap_err();
     let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
     assert_eq!(
