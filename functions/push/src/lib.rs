@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_destinations::{
-    Destination, Guard, JobMaker, NotedJob, Parts, ReqwestTransport, Rest, SystemResolver, Work,
+    Deferred, Destination, Guard, JobMaker, NotedJob, Parts, Rest, SystemResolver, Work,
 };
 use penstock_lambda_kit::Invocation;
 use penstock_model::Timestamp;
@@ -18,7 +18,8 @@ use penstock_model::outcome::Outcome;
 use penstock_model::port::{Clock, Condition, Executions, Objects, Random, Secrets};
 use penstock_model::run_plan::RunPlan;
 use penstock_model::settle::Repeat;
-use penstock_store::{attempts, jobs, json, lease, operations, plans, receipts};
+use penstock_store::jobs::{self, Noted};
+use penstock_store::{attempts, json, lease, operations, plans, receipts};
 
 use witness::Receipts;
 
@@ -60,12 +61,17 @@ impl Context {
         let secrets: Arc<dyn Secrets> = aws.secrets(settings.required("PENSTOCK_SECRET_PREFIX")?);
         let unbuilt =
             |error| Failure::because(FailureName::InvariantBroken, "the HTTP client can't be built", error);
-        let transport = ReqwestTransport::new().map_err(unbuilt)?;
         let guard = Guard::new(Arc::new(SystemResolver)).map_err(unbuilt)?;
         Ok(Self {
             state: aws.objects(settings.required("PENSTOCK_BUCKET")?),
             executions: aws.executions(settings.required("PENSTOCK_STATE_MACHINE_ARN")?),
-            parts: Parts { clock, random, secrets, transport: Arc::new(transport), known: Arc::default() },
+            parts: Parts {
+                clock,
+                random,
+                secrets,
+                transport: Arc::new(Deferred::default()),
+                known: Arc::default(),
+            },
             guard: Some(guard),
         })
     }
@@ -110,8 +116,8 @@ pub async fn handle(
     let answer_timeout = plan.definition.answer_timeout().unwrap_or_default();
     let deadline = deadline(started, invocation.deadline, answer_timeout);
     record(Some(deadline), false).await?;
-    let (operations, jobs) = match begin(context, &plan, request.chunk, &attempt).await {
-        Ok(Beginning::Send(operations, jobs)) => (operations, jobs),
+    let Left { operations, jobs, noted } = match begin(context, &plan, request.chunk, &attempt).await {
+        Ok(Beginning::Send(left)) => left,
         Ok(Beginning::Yield) => {
             record(None, true).await?;
             return Ok(progress(ProgressStatus::Paused, request.cursor, wait_seconds(SHORTEST_WAIT)));
@@ -128,7 +134,7 @@ pub async fn handle(
 
     let until = Timestamp(deadline.0 - i64::try_from(RESERVE.as_millis()).unwrap_or(0));
     let cursor = fresh(request.cursor.as_deref(), &before);
-    let witness = Receipts::new(context, &plan, request.chunk, attempt.clone());
+    let witness = Receipts::new(context, &plan, request.chunk, attempt.clone(), noted);
     let work = Work { operations, cursor, jobs, until, witness: &witness };
     let result = deliver(context, &plan, work).await;
     let idle = witness.close().await?;
@@ -166,8 +172,8 @@ fn deadline(started: Timestamp, end: Timestamp, answer_timeout: Duration) -> Tim
 
 /// What an attempt finds once it is recorded.
 enum Beginning {
-    /// These operations are its to send; these jobs may be about some of them.
-    Send(Vec<Operation>, Vec<NotedJob>),
+    /// This is its to deal with.
+    Send(Left),
     /// Another attempt has begun as well.
     Yield,
     /// Nothing is left to send.
@@ -187,27 +193,55 @@ async fn begin(context: &Context, plan: &RunPlan, chunk: u32, attempt: &str) -> 
     if others.iter().any(|other| other.name != attempt && other.open_until(now).is_some()) {
         return Ok(Beginning::Yield);
     }
-    let operations = unfinished(state, plan, chunk).await?;
-    if operations.is_empty() {
+    let Unfinished { operations, mut in_doubt } = unfinished(state, plan, chunk).await?;
+    if operations.is_empty() && in_doubt.is_empty() {
         return Ok(Beginning::Done);
     }
-    let jobs =
+    let noted =
         if plan.definition.connector.has_jobs() { noted_jobs(state, plan, chunk).await? } else { Vec::new() };
-    Ok(Beginning::Send(operations, jobs))
+    let mut jobs = Vec::with_capacity(noted.len());
+    for noted in &noted {
+        jobs.push(noted_job(state, plan, noted, &mut in_doubt).await?);
+    }
+    if operations.is_empty() && jobs.iter().all(|noted| noted.in_doubt.is_empty()) {
+        return Ok(Beginning::Done);
+    }
+    Ok(Beginning::Send(Left { operations, jobs, noted }))
+}
+
+/// What is left of a chunk for an attempt.
+struct Left {
+    /// To be sent.
+    operations: Vec<Operation>,
+    /// Jobs that may be about some of them, and what is in doubt for their sake.
+    jobs: Vec<NotedJob>,
+    /// The same jobs, as they are noted.
+    noted: Vec<Noted>,
 }
 
 /// Jobs at the destination that this chunk has to know of: its own, and those of earlier runs.
-async fn noted_jobs(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<Vec<NotedJob>, Failure> {
-    let noted = jobs::noted(state, &plan.run).await?;
-    let concerns = noted.into_iter().filter_map(|noted| {
-        let maker = match noted.run == plan.run.run {
-            false => JobMaker::EarlierRun,
-            true if noted.chunk == chunk => JobMaker::ThisChunk,
-            true => return None,
-        };
-        Some(NotedJob { job: noted.job, maker })
-    });
-    Ok(concerns.collect())
+async fn noted_jobs(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<Vec<Noted>, Failure> {
+    let mut noted = jobs::noted(state, &plan.run).await?;
+    noted.retain(|noted| noted.run != plan.run.run || noted.chunk == chunk);
+    Ok(noted)
+}
+
+/// A job as its destination has to know of it. Takes what it can tell of from what is in doubt.
+async fn noted_job(
+    state: &dyn Objects,
+    plan: &RunPlan,
+    noted: &Noted,
+    in_doubt: &mut Vec<Operation>,
+) -> Result<NotedJob, Failure> {
+    let job = noted.job.clone();
+    if noted.run != plan.run.run {
+        let maker = JobMaker::EarlierRun;
+        return Ok(NotedJob { job, maker, once: Vec::new(), in_doubt: Vec::new() });
+    }
+    let once = jobs::once(state, &plan.run, noted).await?;
+    let (own, others) = std::mem::take(in_doubt).into_iter().partition(|it| once.contains(&it.n));
+    *in_doubt = others;
+    Ok(NotedJob { job, maker: JobMaker::ThisChunk, once, in_doubt: own })
 }
 
 /// A destination's cursor with the attempt that it comes from. One that is too long for a payload is left out: it is a hint.
@@ -238,8 +272,15 @@ async fn deliver(context: &Context, plan: &RunPlan, work: Work<'_>) -> Result<Re
     destination.deliver(work).await
 }
 
-/// The chunk's operations that need sending: no final outcome, and not in doubt if they can't be repeated.
-async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<Vec<Operation>, Failure> {
+/// A chunk's operations without a final outcome.
+struct Unfinished {
+    /// Those that need sending.
+    operations: Vec<Operation>,
+    /// Those that may have been carried out and can't be repeated.
+    in_doubt: Vec<Operation>,
+}
+
+async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<Unfinished, Failure> {
     let keys = plan.run.keys();
     let known = receipts::answers(state, &keys, chunk).await?;
     let key = keys.operations(chunk);
@@ -253,23 +294,22 @@ async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<V
             .get(&operation.kind)
             .is_none_or(|capability| capability.repeat == Repeat::Safe)
     };
-    let needs_sending = |operation: &Operation| match known.outcomes.get(&operation.n) {
-        None => true,
-        Some(Outcome::Unknown { .. }) => may_repeat(operation),
-        Some(
-            Outcome::Accepted { .. }
-            | Outcome::Skipped { .. }
-            | Outcome::Rejected { .. }
-            | Outcome::DeadLettered { .. },
-        ) => false,
-    };
-    Ok(transformed
-        .into_iter()
-        .filter_map(|line| match line {
-            Transformed::Operation(operation) if needs_sending(&operation) => Some(operation),
-            Transformed::Operation(_) | Transformed::Rejected(_) | Transformed::Skipped(_) => None,
-        })
-        .collect())
+    let mut unfinished = Unfinished { operations: Vec::new(), in_doubt: Vec::new() };
+    for line in transformed {
+        let Transformed::Operation(operation) = line else { continue };
+        match known.outcomes.get(&operation.n) {
+            None => unfinished.operations.push(operation),
+            Some(Outcome::Unknown { .. }) if may_repeat(&operation) => unfinished.operations.push(operation),
+            Some(Outcome::Unknown { .. }) => unfinished.in_doubt.push(operation),
+            Some(
+                Outcome::Accepted { .. }
+                | Outcome::Skipped { .. }
+                | Outcome::Rejected { .. }
+                | Outcome::DeadLettered { .. },
+            ) => {}
+        }
+    }
+    Ok(unfinished)
 }
 
 /// Refuses a chunk over which the last few attempts have died without a single receipt: the state machine only sees

@@ -13,7 +13,8 @@ use penstock_model::report::ApiUsage;
 use penstock_model::run_plan::RunPlan;
 use penstock_model::{Failure, Timestamp};
 use penstock_store::budget::{self, Taken};
-use penstock_store::{jobs, json, lease, lines};
+use penstock_store::jobs::{self, Noted};
+use penstock_store::{json, lease, lines};
 
 use crate::Context;
 
@@ -33,6 +34,8 @@ pub(crate) struct Receipts<'a> {
     plan: &'a RunPlan,
     chunk: ChunkId,
     attempt: String,
+    /// The jobs that were noted when the push began; what it makes itself is its chunk's.
+    jobs: Vec<Noted>,
     next_receipt: AtomicU32,
     next_intent: AtomicU32,
     next_withdrawal: AtomicU32,
@@ -56,7 +59,13 @@ struct Gathered {
 }
 
 impl<'a> Receipts<'a> {
-    pub(crate) fn new(context: &'a Context, plan: &'a RunPlan, chunk: ChunkId, attempt: String) -> Self {
+    pub(crate) fn new(
+        context: &'a Context,
+        plan: &'a RunPlan,
+        chunk: ChunkId,
+        attempt: String,
+        jobs: Vec<Noted>,
+    ) -> Self {
         let now = context.parts.clock.now();
         let gathered = Gathered { lines: Vec::new(), since: now, looked_at: now, usage: ApiUsage::default() };
         Self {
@@ -64,6 +73,7 @@ impl<'a> Receipts<'a> {
             plan,
             chunk,
             attempt,
+            jobs,
             next_receipt: AtomicU32::new(0),
             next_intent: AtomicU32::new(0),
             next_withdrawal: AtomicU32::new(0),
@@ -202,8 +212,8 @@ impl Witness for Receipts<'_> {
         })
     }
 
-    fn note_job<'b>(&'b self, job: &'b str) -> Boxed<'b, Result<(), Failure>> {
-        Box::pin(jobs::note(self.context.state.as_ref(), &self.plan.run, self.chunk, job))
+    fn note_job<'b>(&'b self, job: &'b str, once: &'b [u32]) -> Boxed<'b, Result<(), Failure>> {
+        Box::pin(jobs::note(self.context.state.as_ref(), &self.plan.run, self.chunk, job, once))
     }
 
     fn forget_job<'b>(&'b self, job: &'b str) -> Boxed<'b, Result<(), Failure>> {
@@ -211,11 +221,9 @@ impl Witness for Receipts<'_> {
             // What came of it must not be lost with it.
             let lines = std::mem::take(&mut self.gathered().lines);
             self.write(lines).await?;
-            let state = self.context.state.as_ref();
-            for noted in jobs::noted(state, &self.plan.run).await?.iter().filter(|noted| noted.job == job) {
-                jobs::forget(state, &self.plan.run, noted).await?;
-            }
-            Ok(())
+            let own = || Noted { job: job.to_owned(), run: self.plan.run.run.clone(), chunk: self.chunk };
+            let noted = self.jobs.iter().find(|noted| noted.job == job).cloned().unwrap_or_else(own);
+            jobs::forget(self.context.state.as_ref(), &self.plan.run, &noted).await
         })
     }
 

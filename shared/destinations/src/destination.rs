@@ -36,12 +36,17 @@ pub struct Work<'a> {
 }
 
 /// A job at a destination that works on rows by itself, after the push that gave it them has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct NotedJob {
     /// Its id there.
     pub job: String,
     /// Who made it.
     pub maker: JobMaker,
+    /// Of a job of this chunk: the ordinals of its operations that can't be sent twice, as it was noted.
+    pub once: Vec<u32>,
+    /// Those among them that were announced, have no outcome, and are not among the operations to send: only the job can tell what became of
+    /// them.
+    pub in_doubt: Vec<Operation>,
 }
 
 /// Who made a job.
@@ -91,15 +96,17 @@ pub trait Witness: Send + Sync + Debug {
     /// Announces operations that can't be sent twice, before they are sent.
     fn intend<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>>;
 
-    /// Takes back an announcement: these operations were surely not carried out (throttled, refused credential, no
-    /// connection), and this delivery ends without sending them again. Without this they would count as unknown.
+    /// Takes back announcements, those of earlier deliveries too: these operations were surely not carried out (throttled, refused
+    /// credential, no connection, a job that did not look at them), and this delivery ends without sending them again. Without
+    /// this they would count as unknown.
     fn withdraw<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>>;
 
     /// Records outcomes. May gather them for a moment; `deliver`'s caller flushes at the end.
     fn record(&self, lines: Vec<ReceiptLine>) -> Boxed<'_, Result<(), Failure>>;
 
-    /// Notes a job, before it is given rows: it may go on at the destination whatever becomes of this push.
-    fn note_job<'a>(&'a self, job: &'a str) -> Boxed<'a, Result<(), Failure>>;
+    /// Notes a job, before it is given rows: it may go on at the destination whatever becomes of this push. `once` are those of its operations
+    /// that can't be sent twice.
+    fn note_job<'a>(&'a self, job: &'a str, once: &'a [u32]) -> Boxed<'a, Result<(), Failure>>;
 
     /// Forgets a job that has ended. The outcomes recorded before are durable by then.
     fn forget_job<'a>(&'a self, job: &'a str) -> Boxed<'a, Result<(), Failure>>;

@@ -26,7 +26,7 @@ mod testing;
 
 pub use built_in::{BUILT_IN, built_in};
 pub use destination::{Destination, JobMaker, NotedJob, Rest, Spending, Witness, Work};
-pub use http::transport::{ReqwestTransport, Transport};
+pub use http::transport::{Deferred, ReqwestTransport, Transport};
 pub use known::Known;
 pub use reach::{Guard, SystemResolver};
 

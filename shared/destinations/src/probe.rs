@@ -4,7 +4,7 @@ use penstock_model::Failure;
 use penstock_model::connector::Connector;
 use penstock_model::definition::ResolvedSync;
 
-use crate::{Parts, http, postgres};
+use crate::{Parts, http, postgres, salesforce};
 
 /// What a probe showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum Verdict {
 pub async fn probe(definition: &ResolvedSync, has_sync: bool, parts: Parts) -> Result<Probed, Failure> {
     match &definition.connector {
         Connector::Http(connector) => http::probe::probe(definition, connector, parts).await,
-        Connector::Salesforce(connector) => http::probe::probe(definition, connector, parts).await,
+        Connector::Salesforce(connector) => salesforce::probe(definition, connector, parts).await,
         Connector::Postgres => postgres::probe(definition, has_sync, parts).await,
     }
 }

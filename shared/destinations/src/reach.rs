@@ -235,8 +235,14 @@ mod tests {
 
     async fn send(guard: &Guard, url: &str) -> Result<u16, (Sent, TransportErrorKind)> {
         let (method, headers) = (Method::GET, HeaderMap::new());
-        let request =
-            Request { method, url: url.to_owned(), headers, body: Default::default(), shown_body: None };
+        let request = Request {
+            method,
+            url: url.to_owned(),
+            headers,
+            body: Default::default(),
+            pieces: None,
+            shown_body: None,
+        };
         let answer = guard.transport().send(request).await;
         answer.map(|answer| answer.status).map_err(|error| (error.sent, error.kind))
     }

@@ -1,7 +1,7 @@
 //! What tests of destinations share: a clock that follows tokio's, randomness without long pauses, secrets that
 //! rotate, and a witness that remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,8 +88,10 @@ pub(crate) struct Memory {
     lines: Mutex<Vec<ReceiptLine>>,
     pub(crate) intents: Mutex<Vec<u32>>,
     pub(crate) withdrawn: Mutex<Vec<u32>>,
-    /// Jobs that were noted and not forgotten.
-    pub(crate) jobs: Mutex<Vec<String>>,
+    /// Jobs that were noted and not forgotten, each with those of its operations that can't be sent twice.
+    pub(crate) jobs: Mutex<BTreeMap<String, Vec<u32>>>,
+    /// What was announced since it was last taken back, or recorded.
+    doubtful: Mutex<BTreeSet<u32>>,
     usage: Mutex<ApiUsage>,
     asked: AtomicU64,
     /// From this question on, sending is not allowed any more; 0 allows always.
@@ -119,8 +121,19 @@ impl Memory {
         tally
     }
 
+    /// What was announced and has no outcome.
+    pub(crate) fn doubtful(&self) -> BTreeSet<u32> {
+        self.doubtful.lock().unwrap().clone()
+    }
+
     /// Takes over what another one remembers: a later push's, whose jobs are all that there are.
     pub(crate) fn absorb(&self, later: Self) {
+        {
+            let (withdrawn, outcomes) = (later.withdrawn.lock().unwrap(), later.outcomes());
+            let mut doubtful = self.doubtful.lock().unwrap();
+            doubtful.retain(|n| !withdrawn.contains(n) && !outcomes.contains_key(n));
+            doubtful.extend(later.doubtful());
+        }
         self.lines.lock().unwrap().extend(later.lines.into_inner().unwrap());
         self.intents.lock().unwrap().extend(later.intents.into_inner().unwrap());
         self.withdrawn.lock().unwrap().extend(later.withdrawn.into_inner().unwrap());
@@ -150,26 +163,29 @@ impl Witness for Memory {
 
     fn intend<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>> {
         self.intents.lock().unwrap().extend(ordinals);
+        self.doubtful.lock().unwrap().extend(ordinals);
         Box::pin(std::future::ready(Ok(())))
     }
 
     fn withdraw<'a>(&'a self, ordinals: &'a [u32]) -> Boxed<'a, Result<(), Failure>> {
         self.withdrawn.lock().unwrap().extend(ordinals);
+        self.doubtful.lock().unwrap().retain(|n| !ordinals.contains(n));
         Box::pin(std::future::ready(Ok(())))
     }
 
     fn record(&self, lines: Vec<ReceiptLine>) -> Boxed<'_, Result<(), Failure>> {
+        self.doubtful.lock().unwrap().retain(|n| lines.iter().all(|line| line.n != *n));
         self.lines.lock().unwrap().extend(lines);
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn note_job<'a>(&'a self, job: &'a str) -> Boxed<'a, Result<(), Failure>> {
-        self.jobs.lock().unwrap().push(job.to_owned());
+    fn note_job<'a>(&'a self, job: &'a str, once: &'a [u32]) -> Boxed<'a, Result<(), Failure>> {
+        self.jobs.lock().unwrap().insert(job.to_owned(), once.to_vec());
         Box::pin(std::future::ready(Ok(())))
     }
 
     fn forget_job<'a>(&'a self, job: &'a str) -> Boxed<'a, Result<(), Failure>> {
-        self.jobs.lock().unwrap().retain(|noted| noted != job);
+        self.jobs.lock().unwrap().remove(job);
         Box::pin(std::future::ready(Ok(())))
     }
 

@@ -57,9 +57,17 @@ pub async fn answers(objects: &dyn Objects, keys: &RunKeys<'_>, chunk: ChunkId) 
         for (attempt, receipt) in &receipts {
             answered.entry(attempt.clone()).or_default().extend(receipt.iter().map(|line| line.n));
         }
-        // What an attempt took back at its end needs no answer.
-        for (attempt, withdrawn) in read_all::<Vec<u32>>(objects, &keys.withdrawals(chunk)).await? {
-            answered.entry(attempt).or_default().extend(withdrawn.into_iter().flatten());
+    }
+    // What an attempt took back at its end needs no answer, of itself or of those before it: their names are in the order of time.
+    let mut withdrawn: BTreeMap<u32, String> = BTreeMap::new();
+    if !intents.is_empty() {
+        for (attempt, ordinals) in read_all::<Vec<u32>>(objects, &keys.withdrawals(chunk)).await? {
+            for n in ordinals.into_iter().flatten() {
+                let last = withdrawn.entry(n).or_default();
+                if *last < attempt {
+                    last.clone_from(&attempt);
+                }
+            }
         }
     }
     answers.attempts = receipts.iter().map(|(attempt, _)| attempt.clone()).collect();
@@ -68,8 +76,10 @@ pub async fn answers(objects: &dyn Objects, keys: &RunKeys<'_>, chunk: ChunkId) 
     }
     for (attempt, intent) in intents {
         let answered = answered.get(&attempt);
-        let open =
-            intent.into_iter().flatten().filter(|n| !answered.is_some_and(|answered| answered.contains(n)));
+        let open = intent.into_iter().flatten().filter(|n| {
+            !answered.is_some_and(|answered| answered.contains(n))
+                && withdrawn.get(n).is_none_or(|last| *last < attempt)
+        });
         for n in open {
             answers.add(n, Outcome::Unknown { why: "the attempt ended before it could say".to_owned() });
         }
@@ -143,12 +153,18 @@ mod tests {
         witness(7, "a", 0, Outcome::rejected("x", "y")).await;
         intend("b", &[1]).await;
         witness(7, "b", 1, Outcome::accepted()).await;
+        // Announced at first, found not to be carried out by the second, announced anew by the third.
+        intend("a", &[0, 1, 2, 3, 4]).await;
+        let taken_back = KEYS.withdrawal(7, "b", 0);
+        json::put_json(&objects, &taken_back, &[3, 4], Condition::Always).await.unwrap();
+        intend("c", &[4]).await;
         // Another chunk's.
         witness(70, "a", 9, Outcome::accepted()).await;
 
         let witnessed = load(&objects, &KEYS, 7).await.unwrap();
         assert_eq!(witnessed.attempts, 2);
-        assert_eq!(witnessed.outcomes.len(), 3);
+        assert_eq!(witnessed.outcomes.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 4]);
+        assert!(matches!(witnessed.outcomes[&4], Outcome::Unknown { .. }));
         // Answered in the attempt that intended it: the intent says nothing more.
         assert_eq!(witnessed.outcomes[&0], Outcome::rejected("x", "y"));
         assert_eq!(witnessed.outcomes[&1], Outcome::accepted());

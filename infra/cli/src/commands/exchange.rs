@@ -61,8 +61,8 @@ impl Transport for ShownTransport {
 fn request_shown(request: &Request) -> String {
     let mut lines = vec![format!("> {} {}", request.method, request.url)];
     lines.extend(headers_shown(&request.headers, ">"));
-    let body = request.shown_body.as_ref().unwrap_or(&request.body);
-    lines.extend(body_shown(body));
+    let whole = request.whole_body();
+    lines.extend(body_shown(request.shown_body.as_ref().unwrap_or(&whole)));
     lines.join("\n")
 }
 

@@ -75,7 +75,9 @@ fn resolved(
     let placeholder = || -> anyhow::Result<Sync> {
         let object = match &connector {
             Connector::Http(http) => http.objects.keys().find(|name| *name != "*").cloned(),
-            Connector::Salesforce(_) | Connector::Postgres => None,
+            // Every org has contacts.
+            Connector::Salesforce(_) => Some("Contact".to_owned()),
+            Connector::Postgres => None,
         };
         Ok(serde_json::from_value(json!({
             "unload": "", "connection": connection.name, "object": object.unwrap_or_else(|| "contacts".to_owned()), "fields": {},

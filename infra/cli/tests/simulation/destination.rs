@@ -129,7 +129,7 @@ impl Destination {
         let day = self.began.elapsed().as_secs() / 86_400;
         *self.days.lock().unwrap().entry(day).or_default() += 1;
         let before = self.twin.applied_so_far();
-        let reply = self.twin.handle(&request.method, path, &request.headers, &request.body);
+        let reply = self.twin.handle(&request.method, path, &request.headers, &request.whole_body());
         self.note(before, &request);
         tokio::time::sleep(reply.after + Duration::from_millis(self.dice.between(1, 30))).await;
         match reply.outcome {

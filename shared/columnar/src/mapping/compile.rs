@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_model::connector::Capabilities;
 use penstock_model::definition::{
-    Field, FieldDetails, MatchColumn, Mode, OnNull, OnRemoved, OnRemovedWord, Problem, Scope, Sync, Write, pointer_part,
+    Field, FieldDetails, MatchColumn, Mode, OnNull, OnRemoved, OnRemovedWord, Problem, Scope, Sync, Write,
+    pointer_part,
 };
 use penstock_model::operation::OperationKind;
 use penstock_model::unload::{Column, ColumnType};

@@ -38,8 +38,15 @@ impl Meanings {
         }
     }
 
+    /// What a code means: as it is listed, else as the longest beginning of it that is listed with a star.
     pub(super) fn of_code(&self, code: &str) -> Option<Meaning> {
-        self.codes.get(code).copied()
+        self.codes.get(code).copied().or_else(|| {
+            let begins = |(listed, _): &(&String, &Meaning)| {
+                listed.strip_suffix('*').is_some_and(|it| code.starts_with(it))
+            };
+            let longest = self.codes.iter().filter(begins).max_by_key(|(listed, _)| listed.len());
+            longest.map(|(_, meaning)| *meaning)
+        })
     }
 }
 

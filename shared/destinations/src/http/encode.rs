@@ -188,6 +188,7 @@ pub fn encode(operation: &CompiledOperation, rows: &[&Operation]) -> Request {
         url: url(operation, rows),
         headers: operation.headers.clone(),
         body: Bytes::from(body),
+        pieces: None,
         shown_body: None,
     }
 }

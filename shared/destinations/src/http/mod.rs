@@ -17,9 +17,8 @@ use crate::destination::{Destination, Rest, Work};
 use crate::{Parts, invalid};
 use ask::CompiledAsks;
 use auth::SignIn;
-use encode::{CompiledOperation, put_credential};
+use encode::CompiledOperation;
 use pace::Pace;
-use transport::Request;
 use way::Step;
 
 mod answer;
@@ -97,16 +96,6 @@ impl HttpDestination {
             pace: Mutex::new(Pace::new(&limits.windows, 1)),
             parts,
         }
-    }
-
-    /// Puts the credential into a request.
-    ///
-    /// # Errors
-    /// What fetching it fails with.
-    async fn sign(&self, request: &mut Request, operation: &CompiledOperation) -> Result<(), Failure> {
-        let credential = self.sign_in.credential(&self.parts).await?;
-        put_credential(request, operation, credential.header);
-        Ok(())
     }
 
     /// As [`deliver`](Destination::deliver), without two requests under way that share a parent: `parents` holds those of each

@@ -8,7 +8,7 @@ use penstock_model::{Failure, FailureName};
 use super::HttpDestination;
 use super::compile::{self, compile_operation};
 use super::decode::{Decoded, Verdict, decode};
-use super::encode::encode;
+use super::encode::{encode, put_credential};
 use super::transport::Sent;
 use crate::probe::{Probed, Verdict as Shown};
 use crate::{Parts, invalid};
@@ -40,7 +40,9 @@ pub(crate) async fn probe(
         .map_err(|message| problems(&[Problem::at("/connector/probe", message)]))?;
     let destination = HttpDestination::bare(definition, connector, parts);
     let mut request = encode(&operation, &[]);
-    destination.sign(&mut request, &operation).await?;
+    let credential = destination.sign_in.credential(&destination.parts).await?;
+    let secret = credential.header.as_ref().and_then(|(_, value)| Some(value.to_str().ok()?.to_owned()));
+    put_credential(&mut request, &operation, credential.header);
     let line = format!("{} {}", request.method, request.url);
     let answer = destination.parts.transport.send(request).await.map_err(|error| {
         let reached = match error.sent {
@@ -53,7 +55,10 @@ pub(crate) async fn probe(
     let now = destination.parts.clock.now();
     let row = super::way::nobody();
     let decoded = decode(&operation, &[&row], answer.status, &answer.headers, &answer.body, now);
+    // Some APIs repeat the credential that they refuse.
+    let secret = secret.as_deref().and_then(|value| value.split(' ').next_back()).unwrap_or_default();
     let refusal = operation.answer.refusal_of(answer.status, &answer.body);
+    let refusal = refusal.map(|said| if secret.is_empty() { said } else { said.replace(secret, "…") });
     let verdict = match decoded {
         Decoded::Rows(verdicts) => match verdicts.into_iter().next() {
             Some(Verdict::Done(penstock_model::outcome::Outcome::Accepted { .. })) => Shown::Accepted,

@@ -1,8 +1,11 @@
 //! What carries a request to the destination: reqwest, or a twin in the same process.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -29,14 +32,51 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body; empty for none.
     pub body: Bytes,
+    /// In place of `body`, one that is made while it is sent.
+    pub pieces: Option<Arc<dyn Pieces>>,
     /// The body as it may be shown, without the credential, where that stands in it.
     pub shown_body: Option<Bytes>,
 }
 
+impl Request {
+    /// The bytes of the body.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.pieces.as_ref().map_or(self.body.len().try_into().unwrap_or(u64::MAX), |pieces| pieces.length())
+    }
+
+    /// The body, put together if it comes in pieces. For a twin in the same process.
+    #[must_use]
+    pub fn whole_body(&self) -> Bytes {
+        match &self.pieces {
+            None => self.body.clone(),
+            Some(pieces) => (0..).map_while(|number| pieces.piece(number)).flatten().collect(),
+        }
+    }
+}
+
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Request({} with {} bytes)", self.method, self.body.len())
+        write!(f, "Request({} with {} bytes)", self.method, self.length())
     }
+}
+
+/// A body that is too large to be held: made piece by piece, anew whenever it is sent.
+pub trait Pieces: Send + Sync {
+    /// The bytes of all pieces together.
+    fn length(&self) -> u64;
+
+    /// The piece of this number, from 0; none after the last.
+    fn piece(&self, number: usize) -> Option<Bytes>;
+}
+
+/// Takes an answer that is too large to be held, as it comes.
+pub trait Taker: Send {
+    /// An answer begins. What came before it, of one that broke, is worth nothing.
+    fn begin(&mut self);
+
+    /// The next bytes of its body.
+    fn take(&mut self, piece: &[u8]);
 }
 
 /// An answer, read to its end. Its Debug form shows status and size only.
@@ -106,6 +146,21 @@ pub struct TransportError {
 pub trait Transport: Send + Sync + fmt::Debug {
     /// Sends a request and reads its answer to the end. The caller bounds the time by dropping the future.
     fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>>;
+
+    /// As [`send`](Self::send), but gives the body of a success to `taker` as it comes: that of the response is empty then.
+    fn send_into<'a>(
+        &'a self,
+        request: Request,
+        taker: &'a mut dyn Taker,
+    ) -> Boxed<'a, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let mut answer = self.send(request).await?;
+            if (200..300).contains(&answer.status) {
+                taker.take(&std::mem::take(&mut answer.body));
+            }
+            Ok(answer)
+        })
+    }
 }
 
 /// HTTP/1.1 with pooled connections; TLS by rustls with ring and the bundled Mozilla roots.
@@ -141,6 +196,46 @@ impl ReqwestTransport {
     }
 }
 
+/// A [`ReqwestTransport`] that is built when it is first needed: most processes never lead to an address inside.
+#[derive(Debug, Default)]
+pub struct Deferred(OnceLock<ReqwestTransport>);
+
+impl Deferred {
+    fn built(&self) -> Result<&ReqwestTransport, TransportError> {
+        let broken = |source: Option<Box<dyn Error + Send + Sync>>| TransportError {
+            sent: Sent::SurelyNot,
+            kind: TransportErrorKind::Invalid,
+            source,
+        };
+        if self.0.get().is_none() {
+            let built = ReqwestTransport::new().map_err(|error| broken(Some(Box::new(error))))?;
+            // Another may have built one meanwhile: that is the one then.
+            drop(self.0.set(built));
+        }
+        self.0.get().ok_or_else(|| broken(None))
+    }
+}
+
+impl Transport for Deferred {
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
+        match self.built() {
+            Ok(built) => built.send(request),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    fn send_into<'a>(
+        &'a self,
+        request: Request,
+        taker: &'a mut dyn Taker,
+    ) -> Boxed<'a, Result<Response, TransportError>> {
+        match self.built() {
+            Ok(built) => built.send_into(request, taker),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+}
+
 fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> ClientUnavailable {
     ClientUnavailable(error.into())
 }
@@ -166,28 +261,92 @@ fn builder() -> Result<reqwest::ClientBuilder, ClientUnavailable> {
         .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION"))))
 }
 
+impl ReqwestTransport {
+    /// Sends a request; the answer's body is still to come.
+    async fn start(&self, request: Request) -> Result<reqwest::Response, TransportError> {
+        let Request { method, url, headers, body, pieces, shown_body: _ } = request;
+        if self.guarded && reqwest::Url::parse(&url).is_ok_and(|url| !may_be_asked(&url)) {
+            let (sent, kind) = (Sent::SurelyNot, TransportErrorKind::Forbidden);
+            return Err(TransportError { sent, kind, source: Some(Box::new(PrivateAddress)) });
+        }
+        let body = match pieces {
+            None => reqwest::Body::from(body),
+            Some(pieces) => reqwest::Body::wrap(PieceByPiece { left: pieces.length(), next: 0, pieces }),
+        };
+        self.client.request(method, url).headers(headers).body(body).send().await.map_err(explain)
+    }
+}
+
 impl Transport for ReqwestTransport {
     fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
         Box::pin(async move {
-            let Request { method, url, headers, body, shown_body: _ } = request;
-            if self.guarded && reqwest::Url::parse(&url).is_ok_and(|url| !may_be_asked(&url)) {
-                let (sent, kind) = (Sent::SurelyNot, TransportErrorKind::Forbidden);
-                return Err(TransportError { sent, kind, source: Some(Box::new(PrivateAddress)) });
-            }
-            let request = self.client.request(method, url).headers(headers).body(body);
-            let mut answer = request.send().await.map_err(explain)?;
+            let mut answer = self.start(request).await?;
             let status = answer.status().as_u16();
             let headers = std::mem::take(answer.headers_mut());
-            let mut body = BytesMut::new();
-            while let Some(piece) = answer.chunk().await.map_err(explain)? {
-                if body.len().saturating_add(piece.len()) > MAX_ANSWER_BYTES {
-                    let kind = TransportErrorKind::Unreadable;
-                    return Err(TransportError { sent: Sent::Maybe, kind, source: None });
-                }
-                body.extend_from_slice(&piece);
-            }
-            Ok(Response { status, headers, body: body.freeze() })
+            Ok(Response { status, headers, body: whole(&mut answer).await? })
         })
+    }
+
+    fn send_into<'a>(
+        &'a self,
+        request: Request,
+        taker: &'a mut dyn Taker,
+    ) -> Boxed<'a, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let mut answer = self.start(request).await?;
+            let status = answer.status().as_u16();
+            let headers = std::mem::take(answer.headers_mut());
+            if !(200..300).contains(&status) {
+                return Ok(Response { status, headers, body: whole(&mut answer).await? });
+            }
+            while let Some(piece) = answer.chunk().await.map_err(explain)? {
+                taker.take(&piece);
+            }
+            Ok(Response { status, headers, body: Bytes::new() })
+        })
+    }
+}
+
+/// An answer's body to its end.
+async fn whole(answer: &mut reqwest::Response) -> Result<Bytes, TransportError> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = answer.chunk().await.map_err(explain)? {
+        if body.len().saturating_add(piece.len()) > MAX_ANSWER_BYTES {
+            let kind = TransportErrorKind::Unreadable;
+            return Err(TransportError { sent: Sent::Maybe, kind, source: None });
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+/// A body that is made while it is sent. Its length is told beforehand: some servers take no other.
+struct PieceByPiece {
+    pieces: Arc<dyn Pieces>,
+    next: usize,
+    left: u64,
+}
+
+impl http_body::Body for PieceByPiece {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        let Some(piece) = self.pieces.piece(self.next) else { return Poll::Ready(None) };
+        self.next += 1;
+        self.left = self.left.saturating_sub(piece.len().try_into().unwrap_or(u64::MAX));
+        Poll::Ready(Some(Ok(http_body::Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.left)
     }
 }
 

@@ -166,17 +166,7 @@ struct Refusal {
 impl Asking<'_> {
     /// A refresh token may have been replaced by another process since it was last fetched.
     fn first_freshness(&self) -> Freshness {
-        match self.auth {
-            Auth::RefreshToken(_) => Freshness::Fresh,
-            Auth::None
-            | Auth::Bearer(_)
-            | Auth::Basic(_)
-            | Auth::Header(_)
-            | Auth::Body(_)
-            | Auth::Password(_)
-            | Auth::ClientCredentials(_)
-            | Auth::JwtBearer(_) => Freshness::Cached,
-        }
+        if self.auth.changes_secret() { Freshness::Fresh } else { Freshness::Cached }
     }
 
     /// A new token; and the secret with the refresh token that came with it, if it is another.
@@ -231,6 +221,7 @@ impl Asking<'_> {
             url: self.endpoint.url.clone(),
             headers,
             body: Bytes::from(form),
+            pieces: None,
             shown_body: Some(Bytes::from_static(b"(hidden)")),
         };
         let parts = self.parts;
@@ -249,18 +240,8 @@ impl Asking<'_> {
             instance_url: answer.instance_url.map(|url| url.trim_end_matches('/').to_owned()),
             good_until: lives.map(|lives| now.plus(lives - MARGIN.min(lives / 10))),
         };
-        let replaced = match self.auth {
-            Auth::RefreshToken(_) => answer.refresh_token.and_then(|new| grant::replaced(secret, &new)),
-            Auth::None
-            | Auth::Bearer(_)
-            | Auth::Basic(_)
-            | Auth::Header(_)
-            | Auth::Body(_)
-            | Auth::Password(_)
-            | Auth::ClientCredentials(_)
-            | Auth::JwtBearer(_) => None,
-        };
-        (token, replaced)
+        let new = answer.refresh_token.filter(|_| self.auth.changes_secret());
+        (token, new.and_then(|new| grant::replaced(secret, &new)))
     }
 
     fn unauthorized(&self, code: &str) -> Failure {

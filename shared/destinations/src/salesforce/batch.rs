@@ -56,6 +56,7 @@ mod tests {
             lookups: Vec::new(),
             parents: parent.into_iter().collect(),
             moved: false,
+            inserts: false,
         }
     }
 

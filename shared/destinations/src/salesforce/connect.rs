@@ -1,5 +1,6 @@
 //! The org: how it is signed in to, where it is, and calls that carry no rows or whole files of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use crate::http::HttpDestination;
 use crate::http::auth::SignIn;
 use crate::http::compile;
 use crate::http::retry::{ATTEMPTS, account_use, backoff, retry_after};
-use crate::http::transport::{HeaderMap, HeaderValue, Method, Request, Response};
+use crate::http::transport::{HeaderMap, HeaderValue, Method, Pieces, Request, Response, Taker};
 
 /// Where production and sandboxes take assertions for, unless the connection says otherwise.
 const LOGIN: &str = "https://login.salesforce.com";
@@ -76,16 +77,18 @@ pub(super) struct Call {
     pub(super) path: String,
     pub(super) content_type: Option<&'static str>,
     pub(super) body: Bytes,
+    /// In place of `body`.
+    pub(super) pieces: Option<Arc<dyn Pieces>>,
 }
 
 impl Call {
     pub(super) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, content_type: None, body: Bytes::new() }
+        Self { method: Method::GET, path, content_type: None, body: Bytes::new(), pieces: None }
     }
 
     pub(super) fn json(method: Method, path: String, body: &serde_json::Value) -> Self {
         let body = Bytes::from(body.to_string());
-        Self { method, path, content_type: Some("application/json"), body }
+        Self { method, path, content_type: Some("application/json"), body, pieces: None }
     }
 }
 
@@ -190,6 +193,15 @@ impl Course<'_> {
     /// Makes a call until it is answered in a way that decides. Only for calls that do no harm if they are made twice. Answers of 2xx, 400
     /// and 404 are the caller's to read.
     pub(super) async fn call(&self, call: &Call) -> Result<Response, Halt> {
+        self.call_into(call, None).await
+    }
+
+    /// As [`call`](Self::call); the body of a success goes to `taker`, if there is one.
+    pub(super) async fn call_into(
+        &self,
+        call: &Call,
+        mut taker: Option<&mut dyn Taker>,
+    ) -> Result<Response, Halt> {
         let mut refused = 0;
         let mut failed = 0;
         let mut throttled = 0;
@@ -212,11 +224,15 @@ impl Course<'_> {
             }
             headers.extend(credential.header);
             let url = format!("{address}{}", call.path);
-            let (method, body) = (call.method.clone(), call.body.clone());
-            let request = Request { method, url, headers, body, shown_body: None };
+            let Call { method, body, pieces, .. } = call.clone();
+            let request = Request { method, url, headers, body, pieces, shown_body: None };
             let retried = u64::from(std::mem::replace(&mut sent_before, true));
             self.witness.count(ApiUsage { requests: 1, retried, ..ApiUsage::default() });
-            let (why, after) = match self.send(request).await {
+            let answer = match &mut taker {
+                None => self.send(request, None).await,
+                Some(taker) => self.send(request, Some(&mut **taker)).await,
+            };
+            let (why, after) = match answer {
                 Err(why) => (why, None),
                 Ok(answer) => {
                     let account = account_use(&self.door.names, &answer.headers);
@@ -279,9 +295,17 @@ impl Course<'_> {
         }
     }
 
-    async fn send(&self, request: Request) -> Result<Response, String> {
+    async fn send(&self, request: Request, taker: Option<&mut dyn Taker>) -> Result<Response, String> {
         let timeout = self.door.answer_timeout.min(self.now().until(self.until));
-        match select(self.parts.transport.send(request), self.parts.clock.sleep(timeout)).await {
+        let transport = &self.parts.transport;
+        let answer = match taker {
+            None => transport.send(request),
+            Some(taker) => {
+                taker.begin();
+                transport.send_into(request, taker)
+            }
+        };
+        match select(answer, self.parts.clock.sleep(timeout)).await {
             Either::Left((answer, _)) => answer.map_err(|error| error.to_string()),
             Either::Right(((), _)) => Err("no answer in time".to_owned()),
         }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use penstock_model::operation::Operation;
 use penstock_model::outcome::ReceiptLine;
 use penstock_model::port::Boxed;
 use penstock_model::report::ApiUsage;
@@ -52,7 +53,7 @@ impl Cursor {
 
 /// Delivers a push's operations.
 pub(super) async fn deliver(to: &SalesforceDestination, work: Work<'_>) -> Result<Rest, Failure> {
-    if work.operations.is_empty() {
+    if work.operations.is_empty() && work.jobs.iter().all(|noted| noted.in_doubt.is_empty()) {
         return Ok(Rest::Nothing);
     }
     let reserve = i64::try_from(RESERVE.as_millis()).unwrap_or(i64::MAX);
@@ -88,10 +89,12 @@ async fn push(
         until: work.until,
     };
     let table = table(&course, &to.definition).await?;
+    let read = |operation: &Operation| read(operation, &to.definition.sync, &table, to.matched.as_deref());
     let mut rows = Vec::with_capacity(work.operations.len());
     let mut unready = Vec::new();
-    for operation in &work.operations {
-        match read(operation, &to.definition.sync, &table, to.matched.as_deref()) {
+    // Each is dropped once it is read: a chunk may be large.
+    for operation in work.operations {
+        match read(&operation) {
             Ok(row) => rows.push(row),
             Err(it) => unready.push(ReceiptLine { n: it.n, outcome: it.outcome }),
         }
@@ -106,7 +109,9 @@ async fn push(
         jobs.end(&noted.job).await?;
     }
     for noted in ours {
-        rows = jobs.take_up(&noted.job, rows, cursor).await?;
+        rows.extend(noted.in_doubt.iter().filter_map(|operation| read(operation).ok()));
+        rows.sort_by_key(|row| row.n);
+        rows = jobs.take_up(&noted.job, &noted.once, rows, cursor).await?;
     }
     loop {
         rows = resolve(&course, jobs.object, &table, rows).await?;
@@ -194,8 +199,8 @@ impl Witness for Sieve<'_> {
         self.inner.record(told)
     }
 
-    fn note_job<'a>(&'a self, job: &'a str) -> Boxed<'a, Result<(), Failure>> {
-        self.inner.note_job(job)
+    fn note_job<'a>(&'a self, job: &'a str, once: &'a [u32]) -> Boxed<'a, Result<(), Failure>> {
+        self.inner.note_job(job, once)
     }
 
     fn forget_job<'a>(&'a self, job: &'a str) -> Boxed<'a, Result<(), Failure>> {

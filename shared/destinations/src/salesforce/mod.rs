@@ -19,6 +19,7 @@ use penstock_model::port::Boxed;
 use crate::Parts;
 use crate::destination::{Destination, Rest, Work};
 use crate::http::compile;
+use crate::probe::Probed;
 
 mod batch;
 mod bulk;
@@ -90,6 +91,19 @@ pub fn check(definition: &ResolvedSync, connector: &HttpConnector) -> Vec<Proble
         problems.push(Problem::at("/sync/match", message));
     }
     problems
+}
+
+/// Sends the connector's probe to where the org is, with an access token.
+///
+/// # Errors
+/// As [`http::probe`](crate::http::probe); what asking for a token fails with.
+pub(crate) async fn probe(
+    definition: &ResolvedSync,
+    connector: &HttpConnector,
+    parts: Parts,
+) -> Result<Probed, Failure> {
+    let definition = Door::new(definition, connector).definition(definition, &parts).await?;
+    crate::http::probe::probe(&definition, connector, parts).await
 }
 
 fn api(definition: &ResolvedSync) -> Result<Api, Problem> {

@@ -38,6 +38,8 @@ pub(super) struct Column {
     pub(super) locks: bool,
     /// What it refers to.
     pub(super) refers_to: Vec<String>,
+    /// Whether its values identify records: only then can records be upserted by it.
+    pub(super) is_external: bool,
 }
 
 /// How a field wants its values.
@@ -70,6 +72,8 @@ struct DescribedField {
     relationship_name: Option<String>,
     #[serde(default)]
     reference_to: Vec<String>,
+    #[serde(default)]
+    external_id: bool,
 }
 
 impl Column {
@@ -83,7 +87,13 @@ impl Column {
             _ => Spelling::Text,
         };
         let locks = field.reference_to.iter().any(|object| !NEVER_LOCKED.contains(&object.as_str()));
-        Self { name: field.name.clone(), spelling, locks, refers_to: field.reference_to.clone() }
+        Self {
+            name: field.name.clone(),
+            spelling,
+            locks,
+            refers_to: field.reference_to.clone(),
+            is_external: field.external_id,
+        }
     }
 }
 

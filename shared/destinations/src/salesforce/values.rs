@@ -49,6 +49,8 @@ pub(super) struct Row {
     pub(super) parents: Vec<u64>,
     /// Whether the record is known by its id under another match value.
     pub(super) moved: bool,
+    /// Whether a record that is only to be created can't be upserted, since what it is matched by is no external id.
+    pub(super) inserts: bool,
 }
 
 /// A reference by a field of the other record, that has to be looked up first.
@@ -185,7 +187,9 @@ pub(super) fn read(
     let parents = parents(&fields, table);
     let matched = known_by.filter(|_| !by_id);
     let (n, key) = (operation.n, operation.key.clone());
-    Ok(Row { n, kind, key, id, matched, fields, if_empty, lookups, parents, moved })
+    let is_external = |(name, _): &(String, Cell)| table.column(name).is_none_or(|column| column.is_external);
+    let inserts = kind == OperationKind::Create && !matched.as_ref().is_some_and(is_external);
+    Ok(Row { n, kind, key, id, matched, fields, if_empty, lookups, parents, moved, inserts })
 }
 
 /// The object that a lookup searches: as the sync says, else the first that the field may refer to.
@@ -279,10 +283,15 @@ fn to_the_millisecond(text: String) -> String {
 impl Cell {
     /// The value as text, without quotes; nothing for null.
     pub(super) fn plain(&self) -> String {
+        self.as_text().to_owned()
+    }
+
+    /// As [`plain`](Self::plain).
+    pub(super) fn as_text(&self) -> &str {
         match self {
-            Self::Null => String::new(),
-            Self::Text(text) | Self::Literal(text) | Self::Nested(text) => text.clone(),
-            Self::Record(members) => members.first().map(|(_, cell)| cell.plain()).unwrap_or_default(),
+            Self::Null => "",
+            Self::Text(text) | Self::Literal(text) | Self::Nested(text) => text,
+            Self::Record(members) => members.first().map_or("", |(_, cell)| cell.as_text()),
         }
     }
 
@@ -327,9 +336,10 @@ fn object<'c>(members: impl Iterator<Item = (&'c String, &'c Cell)>) -> Json {
 }
 
 impl Row {
-    /// The match value, as Salesforce compares it: text without case.
+    /// The match value, as Salesforce compares it: text without case. What is only appended is compared with nothing.
     pub(super) fn match_key(&self) -> Option<String> {
         match (&self.matched, &self.id) {
+            _ if self.kind == OperationKind::Append => None,
             (Some((_, cell)), _) => Some(cell.plain().to_lowercase()),
             (None, Some(id)) => Some(id.clone()),
             (None, None) => None,
@@ -356,6 +366,8 @@ impl Row {
             (OperationKind::Update, object(matched().chain(fields)))
         } else if self.kind == OperationKind::Archive {
             (OperationKind::Delete, object(fields))
+        } else if self.inserts {
+            (OperationKind::Append, object(fields))
         } else {
             (self.kind, object(fields))
         };

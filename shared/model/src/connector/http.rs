@@ -55,7 +55,7 @@ pub struct HttpConnector {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub statuses: BTreeMap<u16, Meaning>,
     /// What the API's own error codes mean, of rows as of whole requests. They count more than the status. A code that isn't
-    /// listed rejects the row.
+    /// listed rejects the row. One that ends with `*` stands for all that begin so, for an API that has words in place of codes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub codes: BTreeMap<String, Meaning>,
     /// One harmless request that shows whether the credential is accepted and may do what is needed: `penstock test` sends it. Like an

@@ -172,6 +172,22 @@ impl Auth {
         }
     }
 
+    /// Whether signing in may change the secret: a refresh token that is used may be replaced by another.
+    #[must_use]
+    pub fn changes_secret(&self) -> bool {
+        match self {
+            Self::RefreshToken(_) => true,
+            Self::None
+            | Self::Bearer(_)
+            | Self::Basic(_)
+            | Self::Header(_)
+            | Self::Body(_)
+            | Self::Password(_)
+            | Self::ClientCredentials(_)
+            | Self::JwtBearer(_) => false,
+        }
+    }
+
     /// The same way to sign in, with another secret.
     #[must_use]
     pub fn with_secret(&self, secret: SecretRef) -> Self {

@@ -8,7 +8,9 @@ mod sync;
 mod unload;
 
 pub use connection::{Auth, Connection, Credential, Environment, HeaderAuth, Limits, OAuth, SecretRef};
-pub use field::{Field, FieldDetails, Lookup, LookupField, MatchColumn, MatchDetails, OnMissing, OnNull, Write};
+pub use field::{
+    Field, FieldDetails, Lookup, LookupField, MatchColumn, MatchDetails, OnMissing, OnNull, Write,
+};
 pub use query::{Query, RedshiftQuery};
 pub use sync::{
     Delivery, FirstRun, Guards, Limit, MappingTest, Mode, OnMappingChange, OnRemoved, OnRemovedWord, Scope,

@@ -119,7 +119,7 @@ impl Transport for InProcess {
         Box::pin(async move {
             let path = request.url.strip_prefix("http://twin").unwrap().to_owned();
             tokio::time::sleep(Duration::from_millis(20)).await;
-            let reply = self.0.handle(&request.method, &path, &request.headers, &request.body);
+            let reply = self.0.handle(&request.method, &path, &request.headers, &request.whole_body());
             tokio::time::sleep(reply.after).await;
             match reply.outcome {
                 Ok(answer) => {
@@ -162,7 +162,7 @@ impl Witness for Memory {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn note_job<'a>(&'a self, _: &'a str) -> Boxed<'a, Result<(), Failure>> {
+    fn note_job<'a>(&'a self, _: &'a str, _: &'a [u32]) -> Boxed<'a, Result<(), Failure>> {
         unreachable!("connector files have no jobs")
     }
 

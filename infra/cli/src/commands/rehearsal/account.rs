@@ -77,7 +77,7 @@ impl Transport for InProcess {
                 return broken(Sent::SurelyNot, TransportErrorKind::Connect);
             };
             tokio::time::sleep(ROUND_TRIP).await;
-            let reply = self.twin.handle(&request.method, path, &request.headers, &request.body);
+            let reply = self.twin.handle(&request.method, path, &request.headers, &request.whole_body());
             tokio::time::sleep(reply.after).await;
             match reply.outcome {
                 Ok(answer) => {

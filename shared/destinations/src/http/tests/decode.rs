@@ -277,6 +277,30 @@ fn other_apis() {
     );
 }
 
+#[test]
+fn a_code_with_a_star_stands_for_all_that_begin_so() {
+    let file = |codes: Value| {
+        of_file(
+            &json!({
+                "name": "words", "error": {"code": ["/code", "/why"]}, "codes": codes,
+                "objects": {"users": {"upsert": {"method": "PUT", "path": "/{match.value}"}}},
+            })
+            .to_string(),
+        )
+    };
+    let said = |why: &str| json!({"code": 9, "why": why});
+    check(
+        &file(json!({"Too many*": "throttled", "Too many fields": "rejected", "Too*": "unauthorized"})),
+        &[
+            (1, 400, said("Too many calls"), "Throttled { after: None }"),
+            (1, 400, said("Too many"), "Throttled { after: None }"),
+            (1, 400, said("Too many fields"), "rejected Too many fields"),
+            (1, 400, said("Too late"), "Unauthorized"),
+            (1, 400, said("To be sure"), "rejected 9"),
+        ],
+    );
+}
+
 fn answer_like() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -21,6 +21,7 @@ mod asks;
 mod decode;
 mod encode;
 mod engine;
+mod probe;
 mod sockets;
 
 const BATCH_API: &str = include_str!("batch-api.yaml");
@@ -73,7 +74,7 @@ impl<T: Twin> Transport for InProcess<T> {
             let path = request.url.strip_prefix("http://twin").unwrap().to_owned();
             // A round trip takes a moment, so that requests are in flight together.
             tokio::time::sleep(Duration::from_millis(20)).await;
-            let reply = self.0.handle(&request.method, &path, &request.headers, &request.body);
+            let reply = self.0.handle(&request.method, &path, &request.headers, &request.whole_body());
             tokio::time::sleep(reply.after).await;
             match reply.outcome {
                 Ok(answer) => {
@@ -108,15 +109,18 @@ impl Bench {
         Self { clock: TokioClock::new(), secrets: Kept::new("pat-twin", "pat-twin"), transport }
     }
 
-    fn open(&self, definition: &ResolvedSync, width: u32) -> Arc<dyn Destination> {
-        let parts = Parts {
+    fn parts(&self) -> Parts {
+        Parts {
             clock: self.clock.clone(),
             random: Arc::new(Short::default()),
             secrets: self.secrets.clone(),
             transport: self.transport.clone(),
             known: Arc::default(),
-        };
-        open(definition, parts, width).unwrap()
+        }
+    }
+
+    fn open(&self, definition: &ResolvedSync, width: u32) -> Arc<dyn Destination> {
+        open(definition, self.parts(), width).unwrap()
     }
 
     async fn deliver(

@@ -162,16 +162,12 @@ async fn a_job_that_a_dead_push_has_left_is_taken_up_as_it_is_found() {
     for dies_at in 2..9 {
         let org = Org::new(builder(), &json!({}));
         org.twin.set_faults(script(json!([{"when": {"from": dies_at}, "what": "answer_lost"}])));
-        let (rest, first) = org.push(&contacts(2_500), None, &[], Duration::from_secs(15)).await;
+        let (rest, first) = org.push(&contacts(2_500), None, Vec::new(), Duration::from_secs(15)).await;
         assert!(!matches!(rest, Ok(Rest::Nothing)), "{dies_at}: {rest:?}");
         org.twin.set_faults(Script::default());
         let settled = first.outcomes();
-        let left: Vec<Operation> =
-            contacts(2_500).into_iter().filter(|operation| !settled.contains_key(&operation.n)).collect();
-        let noted = first.jobs.lock().unwrap().clone();
-        let jobs: Vec<(&str, JobMaker)> =
-            noted.iter().map(|job| (job.as_str(), JobMaker::ThisChunk)).collect();
-        let (rest, second) = org.push(&left, None, &jobs, 5 * MINUTE).await;
+        let (left, jobs) = left(&contacts(2_500), &first);
+        let (rest, second) = org.push(&left, None, jobs, 5 * MINUTE).await;
         assert_eq!(rest.unwrap(), Rest::Nothing, "{dies_at}");
         assert_eq!(settled.len() + second.outcomes().len(), 2_500, "{dies_at}");
         assert_eq!(org.twin.count("Contact"), 2_500, "{dies_at}");
@@ -187,21 +183,19 @@ async fn a_job_that_a_dead_push_has_left_is_taken_up_as_it_is_found() {
 async fn a_job_of_an_earlier_run_has_ended_before_anything_newer_is_sent() {
     let day = JobWait::Time(24 * 60 * MINUTE);
     let org = Org::new(builder().job_times(day, day), &json!({}));
-    let (rest, first) = org.push(&contacts(2_500), None, &[], 5 * MINUTE).await;
+    let (rest, first) = org.push(&contacts(2_500), None, Vec::new(), 5 * MINUTE).await;
     assert!(matches!(rest, Ok(Rest::Paused { .. })), "{rest:?}");
-    let noted = first.jobs.lock().unwrap().clone();
+    let job = first.jobs.lock().unwrap().keys().next().cloned().unwrap();
     let newer = [contact(0, OperationKind::Upsert, "c0", &json!({"LastName": "newer"}))];
-    let (rest, second) =
-        org.push(&newer, None, &[(noted[0].as_str(), JobMaker::EarlierRun)], 5 * MINUTE).await;
+    let (rest, second) = org.push(&newer, None, vec![noted(&job, JobMaker::EarlierRun)], 5 * MINUTE).await;
     assert_eq!(rest.unwrap(), Rest::Nothing);
     assert!(second.jobs.lock().unwrap().is_empty() && org.twin.jobs().is_empty());
     tokio::time::sleep(100 * 60 * MINUTE).await;
     assert_eq!(org.twin.count("Contact"), 1);
     assert_eq!(org.twin.record("Contact", "External_Id__c", "c0").unwrap()["LastName"], "newer");
     // One that vanished is forgotten.
-    let (rest, third) = org
-        .push(&newer, None, &[("7500", JobMaker::EarlierRun), ("7501", JobMaker::ThisChunk)], MINUTE)
-        .await;
+    let vanished = vec![noted("7500", JobMaker::EarlierRun), noted("7501", JobMaker::ThisChunk)];
+    let (rest, third) = org.push(&newer, None, vanished, MINUTE).await;
     assert_eq!(rest.unwrap(), Rest::Nothing);
     assert!(third.jobs.lock().unwrap().is_empty());
 }

@@ -18,6 +18,7 @@ use crate::{Parts, Transport, built_in, open};
 mod bulk;
 mod collections;
 mod conforms;
+mod insert;
 mod signing_in;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -37,7 +38,7 @@ impl Transport for InProcess {
         Box::pin(async move {
             let path = request.url.strip_prefix("http://twin").unwrap().to_owned();
             tokio::time::sleep(Duration::from_millis(20)).await;
-            let reply = self.0.handle(&request.method, &path, &request.headers, &request.body);
+            let reply = self.0.handle(&request.method, &path, &request.headers, &request.whole_body());
             tokio::time::sleep(reply.after).await;
             match reply.outcome {
                 Ok(answer) => {
@@ -72,15 +73,18 @@ impl Org {
         }
     }
 
-    fn open(&self) -> Arc<dyn Destination> {
-        let parts = Parts {
+    fn parts(&self) -> Parts {
+        Parts {
             clock: self.clock.clone(),
             random: Arc::new(Short::default()),
             secrets: self.secrets.clone(),
             transport: Arc::new(InProcess(self.twin.clone())),
             known: self.known.clone(),
-        };
-        open(&self.definition, parts, 1).unwrap()
+        }
+    }
+
+    fn open(&self) -> Arc<dyn Destination> {
+        open(&self.definition, self.parts(), 1).unwrap()
     }
 
     /// One push that finds these jobs.
@@ -88,13 +92,12 @@ impl Org {
         &self,
         operations: &[Operation],
         cursor: Option<String>,
-        jobs: &[(&str, JobMaker)],
+        jobs: Vec<NotedJob>,
         time: Duration,
     ) -> (Result<Rest, Failure>, Memory) {
         let memory = Memory::default();
-        let jobs: Vec<NotedJob> =
-            jobs.iter().map(|(job, maker)| NotedJob { job: (*job).to_owned(), maker: *maker }).collect();
-        memory.jobs.lock().unwrap().extend(jobs_of(&jobs));
+        let noted = jobs.iter().map(|noted| (noted.job.clone(), noted.once.clone()));
+        memory.jobs.lock().unwrap().extend(noted);
         let until = self.clock.now().plus(time);
         let work = Work { operations: operations.to_vec(), cursor, jobs, until, witness: &memory };
         let rest = self.open().deliver(work).await;
@@ -105,18 +108,22 @@ impl Org {
     /// is left of jobs.
     async fn deliver(&self, operations: &[Operation], keeps: bool) -> Memory {
         let whole = Memory::default();
+        self.go_on(operations, &whole, keeps).await;
+        whole
+    }
+
+    /// The same, after pushes of which `whole` remembers.
+    async fn go_on(&self, operations: &[Operation], whole: &Memory, keeps: bool) {
         let mut cursor = None;
         for _ in 0..300 {
-            let settled = whole.outcomes();
-            let open: Vec<Operation> =
-                operations.iter().filter(|operation| !settled.contains_key(&operation.n)).cloned().collect();
-            let jobs = whole.jobs.lock().unwrap().clone();
-            let jobs: Vec<(&str, JobMaker)> =
-                jobs.iter().map(|job| (job.as_str(), JobMaker::ThisChunk)).collect();
-            let (rest, memory) = self.push(&open, cursor.take(), &jobs, 5 * MINUTE).await;
+            let (open, jobs) = left(operations, whole);
+            if open.is_empty() && jobs.iter().all(|noted| noted.in_doubt.is_empty()) {
+                return;
+            }
+            let (rest, memory) = self.push(&open, cursor.take(), jobs, 5 * MINUTE).await;
             whole.absorb(memory);
             match rest.unwrap() {
-                Rest::Nothing => return whole,
+                Rest::Nothing => return,
                 Rest::Paused { cursor: next, resume_after } => {
                     cursor = next.filter(|_| keeps);
                     tokio::time::sleep(resume_after.max(Duration::from_secs(30))).await;
@@ -127,8 +134,26 @@ impl Org {
     }
 }
 
-fn jobs_of(jobs: &[NotedJob]) -> Vec<String> {
-    jobs.iter().map(|noted| noted.job.clone()).collect()
+/// What the next push gets: operations to send, and jobs with what is in doubt for their sake. As push finds them.
+fn left(operations: &[Operation], whole: &Memory) -> (Vec<Operation>, Vec<NotedJob>) {
+    let (settled, doubtful) = (whole.outcomes(), whole.doubtful());
+    let may_send = |operation: &&Operation| {
+        let is_safe = operation.kind != OperationKind::Append;
+        !settled.contains_key(&operation.n) && (is_safe || !doubtful.contains(&operation.n))
+    };
+    let jobs = whole.jobs.lock().unwrap().clone().into_iter().map(|(job, once)| {
+        let is_in_doubt = |operation: &&Operation| {
+            once.contains(&operation.n) && doubtful.contains(&operation.n) && !may_send(operation)
+        };
+        let in_doubt = operations.iter().filter(is_in_doubt).cloned().collect();
+        NotedJob { job, maker: JobMaker::ThisChunk, once, in_doubt }
+    });
+    (operations.iter().filter(may_send).cloned().collect(), jobs.collect())
+}
+
+/// A job that holds nothing that can't be sent twice.
+fn noted(job: &str, maker: JobMaker) -> NotedJob {
+    NotedJob { job: job.to_owned(), maker, once: Vec::new(), in_doubt: Vec::new() }
 }
 
 /// A sync into contacts, matched by an external id. `more` has parts of the sync and of the connection.

@@ -4,6 +4,7 @@ use penstock_model::FailureName;
 use penstock_twins::SalesforceTwin;
 
 use super::*;
+use crate::probe::{Verdict, probe};
 
 const KEY: &str = include_str!("../../oauth/test-key.pem");
 const PUBLIC: &str = include_str!("../../oauth/test-key.public.pem");
@@ -42,11 +43,33 @@ async fn every_grant_gets_in() {
 async fn a_wrong_secret_is_named_and_nothing_is_sent() {
     let wrong = json!({"client_id": "twin-app", "client_secret": "other"});
     let org = org(SalesforceTwin::builder(), "client_credentials", &wrong);
-    let (rest, memory) = org.push(&contacts(3), None, &[], MINUTE).await;
+    let (rest, memory) = org.push(&contacts(3), None, Vec::new(), MINUTE).await;
     let failure = rest.unwrap_err();
     assert_eq!(failure.name, FailureName::DestinationUnauthorized);
     assert!(failure.message.contains("crm (invalid_client)"), "{}", failure.message);
     assert!(memory.outcomes().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_describes_the_object_and_writes_nothing() {
+    let client = json!({"client_id": "twin-app", "client_secret": "twin-secret"});
+    let mut org = org(SalesforceTwin::builder(), "client_credentials", &client);
+    let mut shown = async |object: &str| {
+        object.clone_into(&mut org.definition.sync.object);
+        probe(&org.definition, true, org.parts()).await.unwrap()
+    };
+    let contact = shown("Contact").await;
+    assert_eq!(contact.verdict, Verdict::Accepted);
+    assert_eq!(contact.request, "GET http://twin/services/data/v67.0/sobjects/Contact/describe");
+    assert_eq!(shown("Nothing__c").await.verdict, Verdict::Refused);
+    // A token, and twice the object.
+    assert_eq!(org.twin.journal().requests(), 3);
+    org.twin.set_faults(script(json!([{"when": {"path_contains": "describe"}, "what": "unauthorized"}])));
+    assert_eq!(probe(&org.definition, true, org.parts()).await.unwrap().verdict, Verdict::Unauthorized);
+    org.twin.replace_client_secret("other");
+    org.known = Arc::default();
+    let failure = probe(&org.definition, true, org.parts()).await.unwrap_err();
+    assert_eq!(failure.name, FailureName::DestinationUnauthorized);
 }
 
 #[tokio::test(start_paused = true)]
