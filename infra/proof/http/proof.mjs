@@ -53,12 +53,17 @@ function write(name, text) {
   fs.writeFileSync(path.join(folder, name), text);
 }
 
-/// The customers of the demo.
+/// The customers of the demo: the folders of its two days, the first of which is the unload.
 async function customers() {
   await run(['demo', '--folder', path.join(folder, 'demo'), '--json'], {});
-  const found = fs.readdirSync(path.join(folder, 'demo'), { recursive: true }).filter((name) => String(name).endsWith('.parquet') && !String(name).startsWith('state'));
-  const first = path.dirname(path.join(folder, 'demo', String(found.sort()[0])));
-  write('unloads/customers.yaml', `location: ${first}\ncomplete: redshift_manifest\nprimary_key: [customer_id]\nnaive_timestamps: UTC\n`);
+  const unloads = path.join(folder, 'demo', 'unloads');
+  const days = fs.readdirSync(unloads).filter((name) => name.startsWith('dt=')).sort().map((name) => path.join(unloads, name));
+  unload(days[0]);
+  return days;
+}
+
+function unload(location) {
+  write('unloads/customers.yaml', `location: ${location}\ncomplete: redshift_manifest\nprimary_key: [customer_id]\nnaive_timestamps: UTC\n`);
 }
 
 async function mailchimp() {
@@ -102,36 +107,74 @@ function compared(ours, theirs, at = '') {
 const unversioned = (text) =>
   text.replace(/^\/crm\/v3\/objects\//, '/crm/objects/').replace(/^\/crm\/v4\/associations\//, '/crm/associations/').replace(/\/\d{4}-\d{2}\//, '/');
 
-async function hubspot() {
+/// The same call by HubSpot's own client; `parts` are those of the path after /crm.
+function same(client, [what, object, ...rest], body) {
+  const contacts = client.crm.contacts.batchApi;
+  const associations = client.crm.associations.v4.batchApi;
+  // The client's word for it has an underscore, the request has none.
+  const pairs = body.inputs.map(({ from, ...more }) => ({ _from: from, ...more }));
+  const [other, ...call] = what === 'objects' ? [object, ...rest] : rest;
+  switch (`${what} ${call.join('/')}`) {
+    case 'objects upsert': return contacts.upsert({ inputs: body.inputs });
+    case 'objects create': return contacts.create({ inputs: body.inputs });
+    case 'objects update': return contacts.update({ inputs: body.inputs });
+    case 'objects archive': return contacts.archive({ inputs: body.inputs });
+    case 'objects read': return contacts.read({ ...body, propertiesWithHistory: [] });
+    case 'associations create': return associations.create(object, other, { inputs: pairs });
+    case 'associations associate/default': return associations.createDefault(object, other, { inputs: pairs });
+    default: throw new Error(`the syncs were not to send ${what} ${object} ${rest.join('/')}`);
+  }
+}
+
+async function hubspot(days) {
   const { Client } = require('@hubspot/api-client');
   const account = await twin('hubspot');
   const ours = await between(account.address);
   const theirs = await between(account.address);
   write('connections/hubspot.yaml', `connector: hubspot\naddress: ${ours.address}\nauth: { bearer: { secret: hubspot } }\n`);
-  write('syncs/hubspot.yaml', `unload: customers
-connection: hubspot
-object: contacts
-match: { customer_id: customer_id }
-fields:
+  const deliver = async (name, more, ...args) => {
+    write(`syncs/${name}.yaml`, `unload: customers\nconnection: hubspot\nobject: contacts\nmatch: { customer_id: customer_id }\n${more}`);
+    const result = JSON.parse(await run(['run', `syncs/${name}.yaml`, '--state', `state-${name}`, '--json', ...args], { PENSTOCK_SECRET_HUBSPOT: 'pat-twin' }));
+    console.log(`HubSpot ${name}: ${JSON.stringify(result.counts)}`);
+  };
+  await deliver('create', 'mode: create_only\nfields: { email: email, lastname: last_name }\n', '--limit', '120');
+  await deliver('update', 'mode: update_only\nfields: { firstname: first_name }\n', '--limit', '120');
+  await deliver('associate', `fields:
   lastname: last_name
   firstname: { column: first_name, write: if_empty }
-  lifetime_value: { column: lifetime_value, type: "decimal(18,2)" }
-`);
-  const result = JSON.parse(await run(['run', 'syncs/hubspot.yaml', '--state', 'state-hubspot', '--json'], { PENSTOCK_SECRET_HUBSPOT: 'pat-twin' }));
-  console.log(`HubSpot: ${JSON.stringify(result.counts)}`);
+  contacts: { lookup: { email: email }, on_missing: skip }
+  friend:
+    lookup: { customer_id: customer_id }
+    object: contacts
+    label: { associationCategory: USER_DEFINED, associationTypeId: 28 }
+    on_missing: skip
+`, '--limit', '120');
+  const upsert = 'on_removed: archive\nfields:\n  lastname: last_name\n  lifetime_value: { column: lifetime_value, type: "decimal(18,2)" }\n';
+  await deliver('upsert', upsert);
+  unload(days[1]);
+  await deliver('upsert', upsert);
+  unload(days[0]);
   const client = new Client({ accessToken: 'pat-twin', basePath: theirs.address });
-  const contacts = client.crm.contacts.batchApi;
   const differences = [];
+  const calls = {};
   for (const sent of ours.exchanges) {
-    const call = sent.path.split('/').pop();
+    const at = unversioned(sent.path);
+    // `/crm/objects/contacts/batch/upsert`, `/crm/associations/contacts/contacts/batch/create`.
+    const parts = at.split('/').slice(2).filter((part) => part !== 'batch');
     const before = theirs.exchanges.length;
-    if (call === 'upsert') await contacts.upsert({ inputs: sent.body.inputs });
-    else if (call === 'read') await contacts.read({ ...sent.body, propertiesWithHistory: [] });
-    else throw new Error(`the sync was not to send ${sent.path}`);
-    const same = theirs.exchanges[before];
+    const call = `${parts[0]} ${parts.slice(-1)[0]}`;
+    calls[call] = (calls[call] ?? 0) + 1;
+    // What is said twice may be refused: it is what is said that counts.
+    const refused = await same(client, parts, sent.body).catch((error) => error);
+    const twice = theirs.exchanges[before];
+    if (!twice) throw refused;
     // The client always says that it wants no history.
-    delete same.body.propertiesWithHistory;
-    differences.push(...compared({ method: sent.method, path: unversioned(sent.path), body: sent.body }, { method: same.method, path: unversioned(same.path.split('?')[0]), body: same.body }, call));
+    delete twice.body.propertiesWithHistory;
+    differences.push(...compared({ method: sent.method, path: at, body: sent.body }, { method: twice.method, path: unversioned(twice.path.split('?')[0]), body: twice.body }, call));
+  }
+  console.log(`HubSpot: ${JSON.stringify(calls)}`);
+  for (const call of ['objects read', 'objects upsert', 'objects create', 'objects update', 'objects archive', 'associations default', 'associations create']) {
+    if (!calls[call]) differences.push(`${call} was not sent`);
   }
   say(`HubSpot: ${ours.exchanges.length} requests by its own client`, differences);
   ours.end();
@@ -140,9 +183,9 @@ fields:
 }
 
 try {
-  await customers();
+  const days = await customers();
   await mailchimp();
-  await hubspot();
+  await hubspot(days);
 } catch (error) {
   console.error(error);
   wrong += 1;

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use penstock_model::definition::Limits;
 use tokio::time::Instant;
 
 /// The length of a day of a daily quota.
@@ -24,6 +25,19 @@ impl RateLimit {
 
     /// No limit.
     pub const UNLIMITED: Self = Self::new(0, Duration::from_secs(1));
+}
+
+/// What an account allows, as a definition says it: its rate limits, and its requests a day.
+pub fn account_limits(limits: &Limits) -> (Vec<RateLimit>, Option<u64>) {
+    let windows = [
+        (limits.requests_per_second, 1),
+        (limits.requests_per_10_seconds, 10),
+        (limits.requests_per_minute, 60),
+    ];
+    let rate = |(requests, seconds): (Option<u32>, u64)| {
+        Some(RateLimit::new(requests?, Duration::from_secs(seconds)))
+    };
+    (windows.into_iter().filter_map(rate).collect(), limits.requests_per_day.map(u64::from))
 }
 
 /// Enforces a [`RateLimit`]. Refused requests do not count against it.

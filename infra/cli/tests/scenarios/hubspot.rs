@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use penstock_cli::commands::twin;
-use penstock_twins::{HubSpotTwin, RunningTwin};
+use penstock_twins::{HubSpotTwin, Kind, Property, RunningTwin};
 
 use crate::harness::{Customer, Project, counts, customers};
 
@@ -102,4 +102,76 @@ async fn a_preview_shows_mapped_records_and_sends_nothing() {
     assert_eq!(records[1]["match"]["customer_id"], "1");
     assert_eq!(records[1]["fields"]["lifetime_value"], "1.01");
     assert_eq!(running.twin.count("contacts"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_who_changes_the_match_value_stays_one_contact() {
+    let (project, running) = hubspot_project().await;
+    let sync = project.read("syncs/customers.yaml").replace("customer_id: id", "email: email");
+    project.write("syncs/customers.yaml", &sync.replace("  email: email\n  lastname", "  lastname"));
+    project.unload("2026-01-01", &customers(0..10));
+    let first = project.run(&[]);
+    assert_eq!(counts(&first), "read 10, added 10, accepted 10", "{first}");
+    let ids = || -> Vec<String> { running.twin.records("contacts").into_iter().map(|it| it.id).collect() };
+    let before = ids();
+    for (day, email) in [("2026-01-02", "new@example.com"), ("2026-01-03", "newer@example.com")] {
+        let mut next = customers(0..10);
+        next[3].email = Some(email.to_owned());
+        project.unload(day, &next);
+        let result = project.run(&[]);
+        assert_eq!(counts(&result), "read 10, changed 1, unchanged 9, accepted 1", "{result}");
+        assert_eq!(ids(), before, "no second record");
+        let moved = running.twin.record("contacts", "email", email).unwrap();
+        assert_eq!(moved.properties["lastname"], "Customer 3");
+    }
+    // The record that is archived is the one that moved.
+    project.unload("2026-01-04", &customers(4..10));
+    let result = project.run(&[]);
+    assert_eq!(counts(&result), "read 6, removed 4, unchanged 6, accepted 4", "{result}");
+    assert_eq!(running.twin.count("contacts"), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_custom_object_is_signed_in_to_by_oauth_and_labelled_and_its_new_refresh_token_is_kept() {
+    let unique = || Property::new(Kind::Text).unique();
+    let twin = HubSpotTwin::builder()
+        .rotates_refresh_tokens()
+        .property("2-4567890", "customer_ref", unique())
+        .property("2-4567890", "title", Property::new(Kind::Text))
+        .build();
+    let running = RunningTwin::start(twin, 0).await.unwrap();
+    for id in 0..12 {
+        running.twin.seed("contacts", [("email", format!("c{id}@example.com").as_str())]).unwrap();
+    }
+    let project = Project::new();
+    project.write(
+        "connections/hubspot.yaml",
+        &format!(
+            "connector: hubspot\naddress: \"{}\"\nauth: {{ refresh_token: {{ secret: {{ file: app }} }} }}\n",
+            running.address()
+        ),
+    );
+    project.write(
+        "connections/app",
+        r#"{"client_id": "twin-app", "client_secret": "twin-secret", "refresh_token": "twin-refresh-0"}"#,
+    );
+    project.write(
+        "syncs/customers.yaml",
+        "unload: customers\nconnection: hubspot\nobject: 2-4567890\nmatch: { customer_ref: { column: id, type: text } }\nfields:\n  \
+         title: name\n  holder:\n    lookup: { email: email }\n    object: contacts\n    \
+         label: { associationCategory: USER_DEFINED, associationTypeId: 28 }\n",
+    );
+    for (day, rows, accepted) in [("2026-01-01", 0..10, 10), ("2026-01-02", 0..12, 2)] {
+        running.twin.end_sessions();
+        project.unload(day, &customers(rows));
+        let result = project.run(&[]);
+        assert_eq!(result["counts"]["accepted"], accepted, "{result}");
+    }
+    let kept: serde_json::Value = serde_json::from_str(&project.read("connections/app")).unwrap();
+    assert_eq!(kept["refresh_token"], "twin-refresh-2");
+    assert_eq!(running.twin.count("2-4567890"), 12);
+    let record = running.twin.record("2-4567890", "customer_ref", "11").unwrap();
+    let holder = running.twin.associated("2-4567890", &record.id, "contacts");
+    let labels = running.twin.labels("2-4567890", &record.id, "contacts", &holder[0]);
+    assert_eq!(labels.into_iter().collect::<Vec<_>>(), [("USER_DEFINED".to_owned(), 28)]);
 }

@@ -149,3 +149,32 @@ async fn a_wrong_secret_fails_the_run_by_name_and_shows_nothing_of_it() {
     );
     assert_eq!(requests(&running, "/composite/"), 0);
 }
+
+/// A used-up day is waited for, at no cost, and the run goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_up_quota_parks_the_run_until_there_is_more() {
+    for (rows, path) in [(600, "/composite/sobjects"), (2_500, "/jobs/ingest")] {
+        let project = Project::new();
+        project.write(
+            "connections/salesforce.yaml",
+            "connector: salesforce\naddress: https://acme.my.salesforce.com\nauth: { bearer: { secret: nowhere } }\n",
+        );
+        project.write(
+            "syncs/customers.yaml",
+            "unload: customers\nconnection: salesforce\nobject: Contact\nmatch: { External_Id__c: id }\nfields:\n  LastName: name\n",
+        );
+        project.unload("2026-01-01", &customers(0..rows));
+        // REQUEST_LIMIT_EXCEEDED from the third request on, until the org's next day; nothing says when that is.
+        project
+            .write("faults.yaml", "- { when: { nth: 3 }, what: { day_used_up: { retry_after: false } } }\n");
+        let output = project.penstock(&["run", "syncs/customers.yaml", "--twin", "faults.yaml", "--json"]);
+        let verdict = crate::harness::json(&output);
+        assert!(output.status.success(), "{verdict}");
+        assert_eq!(verdict["arrived"], rows, "{path}: {verdict}");
+        let runs = verdict["runs"].as_array().unwrap();
+        assert_eq!(runs.len(), 1, "one run waits for the next day: {verdict}");
+        assert_eq!(runs[0]["failure"], serde_json::Value::Null, "{verdict}");
+        // Asked again every hour, or half-hour, with one request.
+        assert!((30..=120).contains(&verdict["requests"].as_u64().unwrap()), "{path}: {verdict}");
+    }
+}

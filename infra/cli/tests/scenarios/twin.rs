@@ -99,6 +99,68 @@ fn the_sample_faults_lose_nothing() {
     assert!(text.contains("LOST         0") && text.contains("limit        190 in 10 s"), "{text}");
 }
 
+/// Customers to Salesforce, with an account that each belongs to and a phone number that is only filled in.
+fn salesforce_project(more: &str) -> Project {
+    let project = Project::new();
+    project.write(
+        "connections/salesforce.yaml",
+        "connector: salesforce\naddress: https://acme.my.salesforce.com\nauth: { client_credentials: { secret: nowhere } }\n",
+    );
+    let sync = "unload: customers\nconnection: salesforce\nobject: Contact\nmatch: { External_Id__c: id }\nfields:\n  LastName: name\n  \
+                Balance__c: { column: balance, type: number }\n  Phone: { column: email, write: if_empty }\n  Account: { lookup: { Ext__c: email } }\n  \
+                Region__c: { lookup: { Code__c: name }, object: Region__c, on_missing: \"null\" }\n";
+    project.write("syncs/customers.yaml", &format!("{sync}{more}"));
+    project.unload("2026-01-01", &customers(0..2_500));
+    project
+}
+
+#[test]
+fn a_sync_to_salesforce_is_rehearsed_with_its_references_and_what_it_fills_in() {
+    // By a bulk job; by collections; records that are only updated.
+    for (more, path) in [
+        ("", "jobs/ingest"),
+        ("delivery: { chunk_rows: 500 }\n", "composite"),
+        ("mode: update_only\ndelivery: { chunk_rows: 500 }\n", "composite"),
+    ] {
+        let project = salesforce_project(more);
+        for faults in ["none", SAMPLE] {
+            let (verdict, output) = rehearse(&project, faults);
+            assert!(output.status.success(), "{path} {faults}: {verdict}");
+            assert_eq!((count(&verdict, "lost"), count(&verdict, "duplicated")), (0, 0), "{verdict}");
+            let arrived = count(&verdict, "arrived");
+            assert_eq!(arrived + dead(&verdict), 2_500, "{path} {faults}: {verdict}");
+            assert!(faults == SAMPLE || arrived == 2_500, "{path} {faults}: {verdict}");
+        }
+    }
+}
+
+#[test]
+fn appends_to_salesforce_are_rehearsed_and_none_comes_twice() {
+    let project = salesforce_project("");
+    let sync = "unload: customers\nconnection: salesforce\nobject: Visit__c\nmode: append\nfields:\n  Who__c: email\n  Amount__c: balance\n";
+    project.write("syncs/customers.yaml", sync);
+    for faults in ["none", SAMPLE, "- { when: { every: 3 }, what: answer_lost }\n"] {
+        let (verdict, output) = rehearse(&project, faults);
+        assert!(output.status.success(), "{faults}: {verdict}");
+        assert_eq!((count(&verdict, "lost"), count(&verdict, "duplicated")), (0, 0), "{verdict}");
+        assert_eq!(count(&verdict, "arrived") + dead(&verdict), 2_500, "{faults}: {verdict}");
+    }
+}
+
+#[test]
+fn references_of_any_api_are_rehearsed_with_records_that_are_there() {
+    let project = hubspot_project();
+    let more = "  phone: { column: email, write: if_empty }\n  companies: { lookup: { domain: email } }\n";
+    let sync = project.read("syncs/customers.yaml").replace("delivery:", &format!("{more}delivery:"));
+    project.write("syncs/customers.yaml", &sync);
+    for faults in ["none", SAMPLE] {
+        let (verdict, output) = rehearse(&project, faults);
+        assert!(output.status.success(), "{faults}: {verdict}");
+        assert_eq!(count(&verdict, "lost"), 0, "{verdict}");
+        assert_eq!(count(&verdict, "arrived") + dead(&verdict), 2_000, "{faults}: {verdict}");
+    }
+}
+
 #[test]
 fn an_append_whose_answer_is_lost_is_a_dead_letter_and_not_sent_again() {
     let (verdict, output) = rehearse(

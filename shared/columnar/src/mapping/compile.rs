@@ -225,9 +225,11 @@ impl Compiler<'_> {
     fn place(&mut self, name: &str, details: &FieldDetails, pointer: &str) -> Place {
         let account = &self.sync.connection;
         if details.lookup.is_none() {
-            for (key, given) in
-                [("on_missing", details.on_missing.is_some()), ("object", details.object.is_some())]
-            {
+            for (key, given) in [
+                ("on_missing", details.on_missing.is_some()),
+                ("object", details.object.is_some()),
+                ("label", details.label.is_some()),
+            ] {
                 if given {
                     self.problem(format!("{pointer}/{key}"), format!("`{key}` goes with `lookup`"));
                 }

@@ -118,7 +118,22 @@ impl Compiler<'_> {
             ..self.texts.clone()
         };
         let read = self.operation(OperationKind::Update, read, texts);
-        let link = match self.connector.link(&self.definition.sync.object) {
+        let object = &self.definition.sync.object;
+        let link = match lookup.label {
+            None => self.connector.link(object),
+            Some(_) => match self.connector.labelled_link(object) {
+                Some(link) => Some(link),
+                None => {
+                    let message = format!(
+                        "the connector {} links records in one way only: leave it out",
+                        self.connector.name
+                    );
+                    self.problems.push(Problem::at(format!("{at}/label"), message));
+                    return None;
+                }
+            },
+        };
+        let link = match link {
             Some(link) => Some(self.link(lookup, link, &at)?),
             None => None,
         };
@@ -181,7 +196,7 @@ impl Compiler<'_> {
         if self.problems.len() > before {
             return None;
         }
-        let texts = Texts { other: Some(lookup.object), ..self.texts.clone() };
+        let texts = Texts { other: Some(lookup.object), label: lookup.label, ..self.texts.clone() };
         self.operation(OperationKind::Create, link, texts)
     }
 

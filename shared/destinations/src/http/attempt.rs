@@ -17,7 +17,7 @@ use super::encode::{CompiledOperation, encode, put_credential, put_idempotency_k
 use super::retry::{ATTEMPTS, account_use, backoff, nothing_left, nothing_left_today, until_reset};
 use super::settle::{Settled, halves};
 use super::transport::{Request, Response, Sent, TransportError, TransportErrorKind};
-use super::way::{Asked, Learnt, Step};
+use super::way::{Asked, Learnt, Step, is_moved};
 use crate::destination::{Spending, Witness};
 use crate::reach::PrivateAddress;
 
@@ -99,7 +99,7 @@ impl<'a> Delivery<'a> {
 
     fn parents_among(&self, batch: &Batch) -> impl Iterator<Item = &'a u64> {
         let parents = self.parents;
-        let writes = matches!(batch.step, Step::Write(_));
+        let writes = matches!(batch.step, Step::Write(_) | Step::Move);
         let rows: Vec<usize> = if writes { batch.rows.clone() } else { Vec::new() };
         rows.into_iter().filter_map(move |row| parents.get(row)).flatten()
     }
@@ -111,7 +111,18 @@ impl<'a> Delivery<'a> {
 
     /// Whether anything has to be asked before an operation is sent.
     pub(super) fn asks(&self, operation: &Operation) -> bool {
-        operation.asks.is_some() && !self.destination.asks.is_empty()
+        (operation.asks.is_some() && !self.destination.asks.is_empty()) || self.moves(operation)
+    }
+
+    /// Whether an operation's record is written to by its id.
+    fn moves(&self, operation: &Operation) -> bool {
+        self.destination.moved.is_some() && is_moved(operation)
+    }
+
+    /// Whether a record has only got its new match value, and is still to be read and written.
+    pub(super) fn moves_first(&self, position: usize) -> bool {
+        let asks = self.operations.get(position).and_then(|operation| operation.asks.as_ref());
+        asks.is_some_and(|asks| asks.if_empty.is_some()) && self.destination.asks.read.is_some()
     }
 
     /// Whether more than the write itself may have to be done for an operation.

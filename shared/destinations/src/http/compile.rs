@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use penstock_model::connector::template::RowSlot;
 use penstock_model::connector::{AuthKind, Connector, Encoding, HttpConnector, HttpOperation, Method};
-use penstock_model::definition::{Auth, Limits, Problem, ResolvedSync, pointer_part};
+use penstock_model::definition::{Auth, Limits, Mode, Problem, ResolvedSync, pointer_part};
 use penstock_model::operation::OperationKind;
 
 use super::answer::{CompiledAnswer, Meanings};
@@ -30,6 +30,8 @@ pub struct Compiled {
     pub operations: BTreeMap<OperationKind, CompiledOperation>,
     /// What has to be asked for the sync's fields.
     pub(super) asks: CompiledAsks,
+    /// How a record gets another match value, where the sync may ask for that.
+    pub(super) moved: Option<CompiledOperation>,
 }
 
 /// Makes a sync's connector ready for its object.
@@ -64,6 +66,17 @@ pub fn compile(definition: &ResolvedSync, connector: &HttpConnector) -> Result<C
             }
         }
     }
+    let moved = connector.moved(&definition.sync.object).filter(|_| definition.sync.mode == Mode::Upsert);
+    let moved = moved.and_then(|moved| {
+        let limits = &definition.connection.limits;
+        match compile_operation(OperationKind::Update, moved, connector, limits, address, &mut texts) {
+            Ok(operation) => Some(operation),
+            Err(message) => {
+                problems.push(Problem::at("/connector", message));
+                None
+            }
+        }
+    });
     if texts.wants_match_field && texts.match_field.is_none() {
         let message =
             format!("{} identifies records by exactly one field: match must name one", connector.name);
@@ -74,7 +87,7 @@ pub fn compile(definition: &ResolvedSync, connector: &HttpConnector) -> Result<C
         Connector::Http(_) => ask::compile(definition, connector, address, &texts, &mut problems),
         Connector::Salesforce(_) | Connector::Postgres => CompiledAsks::default(),
     };
-    if problems.is_empty() { Ok(Compiled { operations: compiled, asks }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Compiled { operations: compiled, asks, moved }) } else { Err(problems) }
 }
 
 /// What the texts of a connector file are filled with for a sync, and the address to send to. What of the connection does not fit the
@@ -94,6 +107,7 @@ pub(super) fn texts<'a>(
         wants_match_field: false,
         other: None,
         names: None,
+        label: None,
     };
     check_sign_in(definition, connector, problems);
     let address = definition.address.trim_end_matches('/');
@@ -180,6 +194,7 @@ pub(crate) fn token_endpoint(definition: &ResolvedSync, connector: &HttpConnecto
                 wants_match_field: false,
                 other: None,
                 names: None,
+                label: None,
             };
             texts.text(url).ok()?
         }

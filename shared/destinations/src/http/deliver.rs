@@ -32,7 +32,7 @@ pub(super) async fn deliver(
         return Ok(Rest::Nothing);
     }
     let reserve = RESERVE.min(destination.answer_timeout);
-    let asked = Asked::of(&destination.asks, &work.operations);
+    let asked = Asked::of(&destination.asks, destination.moved.is_some(), &work.operations);
     let delivery = Delivery {
         destination,
         operations: &work.operations,

@@ -146,7 +146,7 @@ impl CompiledOperation {
                 RowSlot::Key | RowSlot::OtherId => operation.key.get().len(),
                 RowSlot::Ordinal => 12,
                 // Compiled into the static bytes.
-                RowSlot::Names | RowSlot::Secret => 0,
+                RowSlot::Names | RowSlot::Secret | RowSlot::Label => 0,
             },
         });
         // Percent-encoded, a byte takes three at most.
@@ -277,7 +277,7 @@ fn write_segment(body: &mut Vec<u8>, segment: &Segment, operation: &CompiledOper
                 body.extend_from_slice(operation.match_field.value(row).unwrap_or("null").as_bytes());
             }
             // Compiled into the static bytes.
-            RowSlot::MatchField | RowSlot::Names | RowSlot::Secret => {}
+            RowSlot::MatchField | RowSlot::Names | RowSlot::Secret | RowSlot::Label => {}
             RowSlot::Id => match &row.id {
                 Some(id) => write_text(body, id),
                 None => body.extend_from_slice(b"null"),
@@ -307,7 +307,8 @@ fn write_members(body: &mut Vec<u8>, slot: RowSlot, row: &Operation) {
         | RowSlot::Ordinal
         | RowSlot::Names
         | RowSlot::Secret
-        | RowSlot::OtherId => {}
+        | RowSlot::OtherId
+        | RowSlot::Label => {}
     }
 }
 

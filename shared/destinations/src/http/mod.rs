@@ -49,6 +49,7 @@ pub struct HttpDestination {
     name: String,
     operations: BTreeMap<OperationKind, CompiledOperation>,
     asks: CompiledAsks,
+    moved: Option<CompiledOperation>,
     values: ValueStyle,
     requests_in_flight: usize,
     answer_timeout: Duration,
@@ -70,11 +71,11 @@ impl HttpDestination {
         parts: Parts,
         width: u32,
     ) -> Result<Self, Failure> {
-        let compile::Compiled { operations, asks } =
+        let compile::Compiled { operations, asks, moved } =
             compile::compile(definition, connector).map_err(|problems| invalid(definition, &problems))?;
         let limits = compile::limits(&definition.connection.limits, &connector.limits);
         let pace = Mutex::new(Pace::new(&limits.windows, width));
-        Ok(Self { operations, asks, pace, ..Self::bare(definition, connector, parts) })
+        Ok(Self { operations, asks, moved, pace, ..Self::bare(definition, connector, parts) })
     }
 
     /// The account without operations.
@@ -84,6 +85,7 @@ impl HttpDestination {
             name: connector.name.clone(),
             operations: BTreeMap::new(),
             asks: CompiledAsks::default(),
+            moved: None,
             values: connector.values,
             requests_in_flight: limits.requests_in_flight,
             answer_timeout: limits.answer_timeout,
@@ -128,6 +130,7 @@ impl HttpDestination {
         let operation = match step {
             Step::Write(kind) => self.operations.get(&kind),
             Step::Read => self.asks.read.as_ref(),
+            Step::Move => self.moved.as_ref(),
             Step::LookUp(number) => lookup(number).map(|lookup| &lookup.read),
             Step::Link(number) => lookup(number).and_then(|lookup| lookup.link.as_ref()),
         };

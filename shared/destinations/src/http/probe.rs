@@ -39,7 +39,9 @@ pub(crate) async fn probe(
     let operation = compile_operation(OperationKind::Update, probe, connector, limits, &address, &mut texts)
         .map_err(|message| problems(&[Problem::at("/connector/probe", message)]))?;
     let destination = HttpDestination::bare(definition, connector, parts);
-    let mut request = encode(&operation, &[]);
+    // A body is one row's: of a probe, one of which nothing is said.
+    let row = super::way::nobody();
+    let mut request = encode(&operation, &[&row]);
     let credential = destination.sign_in.credential(&destination.parts).await?;
     let secret = credential.header.as_ref().and_then(|(_, value)| Some(value.to_str().ok()?.to_owned()));
     put_credential(&mut request, &operation, credential.header);
@@ -53,7 +55,6 @@ pub(crate) async fn probe(
         Failure::because(FailureName::DestinationUnavailable, message, error)
     })?;
     let now = destination.parts.clock.now();
-    let row = super::way::nobody();
     let decoded = decode(&operation, &[&row], answer.status, &answer.headers, &answer.body, now);
     // Some APIs repeat the credential that they refuse.
     let secret = secret.as_deref().and_then(|value| value.split(' ').next_back()).unwrap_or_default();

@@ -86,10 +86,12 @@ impl Delivery<'_> {
     /// Whether what a step came to is the operation's outcome, or has a step after it.
     fn end_of(&self, step: Step, number: usize, outcome: Outcome) -> Result<Outcome, Learnt> {
         match (step, outcome) {
-            (Step::Write(_), Outcome::Accepted { id, created }) if self.has_links(number) => {
+            (Step::Move, Outcome::Accepted { .. }) if self.moves_first(number) => Err(Learnt::Moved),
+            (Step::Move, Outcome::Skipped { .. }) => Err(Learnt::Missing),
+            (Step::Write(_) | Step::Move, Outcome::Accepted { id, created }) if self.has_links(number) => {
                 Err(Learnt::Written { id, created })
             }
-            (Step::Write(_), outcome) => Ok(outcome),
+            (Step::Write(_) | Step::Move, outcome) => Ok(outcome),
             (Step::LookUp(_) | Step::Read, Outcome::Skipped { .. }) => Err(Learnt::Missing),
             (Step::Link(_), Outcome::Accepted { .. } | Outcome::Skipped { why: SkipReason::Exists }) => {
                 Err(Learnt::Linked)

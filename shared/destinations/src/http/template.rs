@@ -103,6 +103,10 @@ impl Writer {
                     let names = Value::from(texts.names.clone().unwrap_or_default());
                     self.open.extend_from_slice(names.to_string().as_bytes());
                 }
+                BodyText::Slot(RowSlot::Label) => {
+                    let label = texts.label.cloned().unwrap_or_default();
+                    self.open.extend_from_slice(label.to_string().as_bytes());
+                }
                 BodyText::Slot(slot) => {
                     texts.wants_match_field |= slot == RowSlot::MatchValue;
                     self.push(Segment::Slot(slot));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use penstock_model::connector::Pointer;
 use penstock_model::connector::template::{TextPart, TextSlot, parse_text};
 use penstock_model::definition::pointer_part;
+use serde_json::Value;
 
 /// What the texts of a connector file are filled with.
 #[derive(Clone)]
@@ -19,6 +20,8 @@ pub(super) struct Texts<'a> {
     pub(super) other: Option<&'a str>,
     /// Of a read: the fields that are asked for.
     pub(super) names: Option<Vec<String>>,
+    /// Of a labelled link: its kind.
+    pub(super) label: Option<&'a Value>,
 }
 
 /// A part of a text, filled as far as it is the same for all rows.

@@ -18,6 +18,8 @@ use super::encode::members;
 pub(super) enum Step {
     /// Finds the records that a field refers to; the field's number among the look-ups.
     LookUp(usize),
+    /// Writes to records by their ids, which gives them their new match values.
+    Move,
     /// Reads the records themselves.
     Read,
     /// Writes them.
@@ -31,6 +33,7 @@ impl Step {
     pub(super) const fn words(self) -> &'static str {
         match self {
             Self::LookUp(_) => "requests that look records up",
+            Self::Move => "requests that write to records by their ids",
             Self::Read => "requests that read records",
             Self::Write(OperationKind::Upsert) => "upsert requests",
             Self::Write(OperationKind::Create) => "create requests",
@@ -54,15 +57,23 @@ pub(super) struct Asked {
     rewritten: Vec<OnceLock<Operation>>,
     /// By look-up and position: what links the record, its own id and the other's as key.
     links: Vec<Vec<OnceLock<Operation>>>,
+    /// By position: what gives a record its new match value.
+    moved: Vec<OnceLock<Operation>>,
+}
+
+/// Whether the record of an operation is to be written to by its id: it was last written under another match value.
+pub(super) fn is_moved(operation: &Operation) -> bool {
+    operation.kind == OperationKind::Upsert && operation.id.is_some()
 }
 
 impl Asked {
-    /// Collects what these operations ask for.
-    pub(super) fn of(asks: &CompiledAsks, operations: &[Operation]) -> Self {
-        if asks.is_empty() || operations.iter().all(|operation| operation.asks.is_none()) {
-            return Self::default();
-        }
+    /// Collects what these operations ask for. `moves`: records can be written to by their ids.
+    pub(super) fn of(asks: &CompiledAsks, moves: bool, operations: &[Operation]) -> Self {
         let blank = || operations.iter().map(|_| OnceLock::new()).collect::<Vec<_>>();
+        let moved = if moves && operations.iter().any(is_moved) { blank() } else { Vec::new() };
+        if asks.is_empty() || operations.iter().all(|operation| operation.asks.is_none()) {
+            return Self { moved, ..Self::default() };
+        }
         let mut keys: Vec<Vec<Operation>> = Vec::new();
         for lookup in &asks.lookups {
             let mut distinct = BTreeMap::new();
@@ -82,7 +93,7 @@ impl Asked {
             };
             keys.push((0..).zip(distinct.keys()).map(key).collect());
         }
-        Self { rewritten: blank(), links: keys.iter().map(|_| blank()).collect(), keys }
+        Self { rewritten: blank(), links: keys.iter().map(|_| blank()).collect(), keys, moved }
     }
 
     /// The row that a batch of this step has at this index: a key's number for look-ups, else an operation's position.
@@ -95,6 +106,7 @@ impl Asked {
         match step {
             Step::LookUp(lookup) => self.keys.get(lookup)?.get(index),
             Step::Read => operations.get(index),
+            Step::Move => self.moved.get(index)?.get(),
             Step::Write(_) => match self.rewritten.get(index).and_then(OnceLock::get) {
                 Some(rewritten) => Some(rewritten),
                 None => operations.get(index),
@@ -125,6 +137,8 @@ pub(super) enum Learnt {
     Found(FoundRecord),
     /// There is none.
     Missing,
+    /// It has its new match value.
+    Moved,
     /// It could not be read, or linked, and never will be.
     Refused(Outcome),
     /// It was written, and is still to be linked.
@@ -154,6 +168,8 @@ struct Way {
     keys: Vec<(usize, usize)>,
     /// The fields that it writes only if they are empty.
     reads: bool,
+    /// Whether its record is still to get its new match value, and so to be written to by its id.
+    moves: bool,
     /// What the record holds, once it was read; none if there is no record.
     read: Option<Option<FoundRecord>>,
     /// Id and whether it was created, once it was written.
@@ -197,9 +213,14 @@ impl<'a> Ways<'a> {
             numbers.push((keys.iter().map(|key| key.matched.get())).zip(0..).collect());
         }
         for (position, operation) in operations.iter().enumerate() {
-            let Some(own) = &operation.asks else { continue };
-            let lookups = by_field(own.lookups.as_ref());
-            let mut way = Way { reads: own.if_empty.is_some() && asks.read.is_some(), ..Way::default() };
+            let own = operation.asks.as_deref().filter(|_| !asks.is_empty());
+            let moves = !asked.moved.is_empty() && is_moved(operation);
+            if own.is_none() && !moves {
+                continue;
+            }
+            let lookups = by_field(own.and_then(|own| own.lookups.as_ref()));
+            let reads = own.is_some_and(|own| own.if_empty.is_some()) && asks.read.is_some();
+            let mut way = Way { reads, moves, ..Way::default() };
             for (number, lookup) in asks.lookups.iter().enumerate() {
                 let Some(value) = lookups.get(&lookup.field) else { continue };
                 let by = serde_json::to_string(&lookup.by).unwrap_or_default();
@@ -235,6 +256,8 @@ impl<'a> Ways<'a> {
         match (learnt, step) {
             (Learnt::Found(record), _) => way.read = Some(Some(record)),
             (Learnt::Missing, Step::Read) => way.read = Some(None),
+            // Its record is not there any more: then the row is one as any other.
+            (Learnt::Missing | Learnt::Moved, Step::Move) => way.moves = false,
             (Learnt::Missing, _) => {
                 let outcome =
                     Outcome::rejected("link_missing", "one of the two records to be linked is not there");
@@ -243,6 +266,7 @@ impl<'a> Ways<'a> {
             (Learnt::Refused(outcome), _) => way.refused = Some(outcome),
             (Learnt::Written { id, created }, _) => way.written = Some((id, created)),
             (Learnt::Linked, _) => drop(way.links.pop()),
+            (Learnt::Moved, _) => {}
         }
         vec![index]
     }
@@ -271,6 +295,11 @@ impl<'a> Ways<'a> {
                 Err(outcome) => return Next::Done(outcome),
             };
             let read = match &way.read {
+                // What the record holds can be asked for by its new match value once it has that.
+                None if way.reads && way.moves => {
+                    let fields = Json::written("{}".to_owned());
+                    return self.moved(position, Operation { fields, asks: None, ..operation.clone() });
+                }
                 None if way.reads => return Next::Send(Step::Read, position),
                 None => None,
                 Some(None) if operation.kind == OperationKind::Update => {
@@ -292,6 +321,9 @@ impl<'a> Ways<'a> {
                 Some(_) | None => {
                     let rewritten =
                         Operation { fields: Json::written(fields), asks: None, ..operation.clone() };
+                    if way.moves {
+                        return self.moved(position, rewritten);
+                    }
                     if let Some(cell) = self.asked.rewritten.get(position) {
                         cell.get_or_init(|| rewritten);
                     }
@@ -300,6 +332,14 @@ impl<'a> Ways<'a> {
             }
         }
         self.linked(way, position, operation)
+    }
+
+    /// Gives the record of the operation at this position its new match value, with these fields.
+    fn moved(&self, position: usize, operation: Operation) -> Next {
+        if let Some(cell) = self.asked.moved.get(position) {
+            cell.get_or_init(|| operation);
+        }
+        Next::Send(Step::Move, position)
     }
 
     /// The next link of a record that was written, or the outcome.
@@ -342,13 +382,22 @@ impl<'a> Ways<'a> {
                     return Err(Outcome::Rejected { code, message, field: field() });
                 }
                 (Some(Learnt::Refused(outcome)), _) => return Err(outcome.clone()),
-                (Some(Learnt::Missing | Learnt::Linked | Learnt::Written { .. }), OnMissing::Reject) => {
+                (
+                    Some(Learnt::Missing | Learnt::Linked | Learnt::Moved | Learnt::Written { .. }),
+                    OnMissing::Reject,
+                ) => {
                     let message = format!("there is no record of {} with this {}", lookup.object, lookup.by);
                     let code = "lookup_missing".to_owned();
                     return Err(Outcome::Rejected { code, message, field: field() });
                 }
-                (Some(Learnt::Missing | Learnt::Linked | Learnt::Written { .. }), OnMissing::Skip) => {}
-                (Some(Learnt::Missing | Learnt::Linked | Learnt::Written { .. }), OnMissing::Null) => {
+                (
+                    Some(Learnt::Missing | Learnt::Linked | Learnt::Moved | Learnt::Written { .. }),
+                    OnMissing::Skip,
+                ) => {}
+                (
+                    Some(Learnt::Missing | Learnt::Linked | Learnt::Moved | Learnt::Written { .. }),
+                    OnMissing::Null,
+                ) => {
                     found.push((*number, None));
                 }
             }

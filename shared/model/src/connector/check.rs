@@ -5,9 +5,11 @@ use serde_json::Value;
 use super::answer::{Answer, By, Codes, Pointer, Test};
 use super::http::{AuthKind, Encoding, HttpConnector, HttpOperation, Method};
 use super::template::{
-    BodyText, EACH, RowSlot, SPREAD, TextPart, TextSlot, body_text, holds_ids, parse_text,
+    BodyText, EACH, RowSlot, SPREAD, TextPart, TextSlot, body_text, holds, holds_ids, parse_text,
 };
 use crate::definition::{Problem, pointer_part};
+use crate::operation::OperationKind;
+use crate::settle::Repeat;
 
 /// Whether placeholders for parts of a row may stand in a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,8 @@ enum Purpose {
     Read,
     /// It links them to others.
     Link,
+    /// It links them to others in a way that the sync names.
+    LabelledLink,
     /// It shows whether it may.
     Probe,
 }
@@ -111,6 +115,49 @@ impl Check<'_> {
         self.purpose = Purpose::Link;
         for (object, link) in &connector.links {
             self.operation(&format!("/links/{}", pointer_part(object)), link);
+        }
+        self.purpose = Purpose::LabelledLink;
+        for (object, link) in &connector.labelled_links {
+            let at = format!("/labelled_links/{}", pointer_part(object));
+            self.operation(&at, link);
+            if !link.body.as_ref().is_some_and(|body| holds(body, RowSlot::Label)) {
+                self.add(format!("{at}/body"), "say where the kind of link stands: $label");
+            }
+        }
+        self.purpose = Purpose::Write;
+        for (object, moved) in &connector.moves {
+            self.moved(object, moved);
+        }
+    }
+
+    /// A request by which a record gets another match value.
+    fn moved(&mut self, object: &str, moved: &HttpOperation) {
+        let at = format!("/moves/{}", pointer_part(object));
+        self.operation(&at, moved);
+        if !moved.needs_id() {
+            self.add(&at, "a record whose match value changes is told by its id: $id, or {id} in the path");
+        }
+        let tells = [RowSlot::Record, RowSlot::Match, RowSlot::MatchValue];
+        let body = moved.body.as_ref();
+        if !tells.into_iter().any(|slot| body.is_some_and(|body| holds(body, slot))) {
+            let message = "the record gets its new match value here: $record, $match or $match.value";
+            self.add(format!("{at}/body"), message);
+        }
+        if moved.repeat(OperationKind::Update) == Repeat::Unsafe {
+            self.add(format!("{at}/repeat"), "after a lost answer this is said again: it must be safe");
+        }
+        let connector = self.connector;
+        let is_its = |name: &str| name == object || (object == "*" && !connector.moves.contains_key(name));
+        for (name, operations) in connector.objects.iter().filter(|(name, _)| is_its(name)) {
+            let upsert = operations.get(&OperationKind::Upsert);
+            if upsert.is_some_and(|it| it.answer.results.as_ref().is_none_or(|results| results.id.is_none()))
+            {
+                let at = format!("/objects/{}/upsert/answer/results", pointer_part(name));
+                self.add(
+                    at,
+                    "say where the record's id stands: moves write to records by the ids that are told here",
+                );
+            }
         }
     }
 
@@ -201,10 +248,11 @@ impl Check<'_> {
             RowSlot::Match | RowSlot::MatchField | RowSlot::MatchValue | RowSlot::Ordinal => {
                 self.purpose != Purpose::Probe
             }
-            RowSlot::Id => matches!(self.purpose, Purpose::Write | Purpose::Link),
+            RowSlot::Id => matches!(self.purpose, Purpose::Write | Purpose::Link | Purpose::LabelledLink),
+            RowSlot::Label => self.purpose == Purpose::LabelledLink,
             RowSlot::Record | RowSlot::Fields | RowSlot::Key => self.purpose == Purpose::Write,
             RowSlot::Names => self.purpose == Purpose::Read,
-            RowSlot::OtherId => self.purpose == Purpose::Link,
+            RowSlot::OtherId => matches!(self.purpose, Purpose::Link | Purpose::LabelledLink),
         };
         if slot == RowSlot::Secret && !self.connector.auth.contains(&AuthKind::Body) {
             self.add(at, "list body under auth: only then is there a $secret");
@@ -218,8 +266,8 @@ impl Check<'_> {
                     "a read knows of a row only its match: $match, $match.field, $match.value, $ordinal, and $names"
                 }
                 Purpose::Probe => "a probe is about no row: only $secret stands in it",
-                Purpose::Link => {
-                    "a link knows of a row only $id, $other.id, $match, $match.field, $match.value and $ordinal"
+                Purpose::Link | Purpose::LabelledLink => {
+                    "a link knows of a row only $id, $other.id, $match, $match.field, $match.value and $ordinal; $label stands in labelled_links"
                 }
             };
             self.add(at, message);
@@ -323,7 +371,9 @@ impl Check<'_> {
             let TextPart::Placeholder(name) = part else { continue };
             match TextSlot::named(&name) {
                 TextSlot::Object | TextSlot::MatchField => {}
-                TextSlot::Other | TextSlot::OtherId if self.purpose != Purpose::Link => {
+                TextSlot::Other | TextSlot::OtherId
+                    if !matches!(self.purpose, Purpose::Link | Purpose::LabelledLink) =>
+                {
                     self.add(at, format!("{{{name}}} stands in links only"));
                 }
                 TextSlot::Other => {}
@@ -434,6 +484,19 @@ mod tests {
                     "/objects/*/upsert/answer/errors/0/at",
                     "/objects/*/upsert/answer/errors/0/by",
                     "/objects/*/upsert/answer/proof/is",
+                ],
+            ),
+            (
+                json!({"name": "crm", "objects": {"*": {"upsert": {"method": "PUT", "path": "/{match.value}", "body": "$label"}}},
+                    "labelled_links": {"*": {"method": "POST", "path": "/{id}/{other.id}", "body": {"kind": "$other.id"}}},
+                    "moves": {"*": {"method": "PUT", "path": "/x", "body": "$fields", "repeat": "unsafe"}}}),
+                vec![
+                    "/objects/*/upsert/body",
+                    "/labelled_links/*/body",
+                    "/moves/*",
+                    "/moves/*/body",
+                    "/moves/*/repeat",
+                    "/objects/*/upsert/answer/results",
                 ],
             ),
         ] {

@@ -75,6 +75,16 @@ pub struct HttpConnector {
     /// record's id becomes the field's value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<String, HttpOperation>,
+    /// How a record is linked to another in a way that the sync names (`label`), where the API has several: like `links`, with `$label` in
+    /// the body.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labelled_links: BTreeMap<String, HttpOperation>,
+    /// How a record is written to by its id, once the match value of its row has changed: by the object's name, or `*` for all others. With it
+    /// such a record gets its new match value with the other fields; without it the new value leads to another record, or makes
+    /// one. It holds the id (`$id`, or `{id}` in the path) and the match (`$record`, `$match` or `$match.value`); ids are those that the
+    /// answers of `upsert` tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moves: BTreeMap<String, HttpOperation>,
 }
 
 /// A way to sign in.
@@ -192,7 +202,7 @@ pub struct HttpOperation {
     /// part of the row: `$record` (match fields and fields in one object), `$fields`, `$match`, `$match.field` (the name of the
     /// only match field), `$match.value`, `$id` (the record's id at the destination), `$key` (the unload's primary key),
     /// `$ordinal` (a text that is unique within the request), `$secret` (the credential, with `auth: { body: … }`); in reads `$names` (the list of the fields that are asked for), in
-    /// links `$other.id` (the id of the record that is linked to). A member `"..."` puts the members of `$record`, `$fields` or
+    /// links `$other.id` (the id of the record that is linked to) and in `labelled_links` `$label` (the kind of link, as the sync has it). A member `"..."` puts the members of `$record`, `$fields` or
     /// `$match` among the others of its object. A text that begins with a dollar sign begins with two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
@@ -294,6 +304,7 @@ impl HttpConnector {
         Some(Capabilities {
             if_empty: self.read(object).is_some_and(reads_fields),
             lookups: !self.reads.is_empty(),
+            follows_id: self.moved(object).is_some(),
             ..Capabilities::of(operations.collect(), self.values)
         })
     }
@@ -308,6 +319,18 @@ impl HttpConnector {
     #[must_use]
     pub fn link(&self, object: &str) -> Option<&HttpOperation> {
         self.links.get(object).or_else(|| self.links.get("*"))
+    }
+
+    /// How records of an object are linked to others in a way that the sync names.
+    #[must_use]
+    pub fn labelled_link(&self, object: &str) -> Option<&HttpOperation> {
+        self.labelled_links.get(object).or_else(|| self.labelled_links.get("*"))
+    }
+
+    /// How records of an object get another match value.
+    #[must_use]
+    pub fn moved(&self, object: &str) -> Option<&HttpOperation> {
+        self.moves.get(object).or_else(|| self.moves.get("*"))
     }
 }
 

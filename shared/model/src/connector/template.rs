@@ -114,6 +114,8 @@ pub enum RowSlot {
     Names,
     /// `$other.id`: the id of the record that is linked to.
     OtherId,
+    /// `$label`: the kind of link.
+    Label,
 }
 
 impl RowSlot {
@@ -121,7 +123,7 @@ impl RowSlot {
     #[must_use]
     pub const fn is_shared(self) -> bool {
         match self {
-            Self::MatchField | Self::Names | Self::Secret => true,
+            Self::MatchField | Self::Names | Self::Secret | Self::Label => true,
             Self::Record
             | Self::Fields
             | Self::Match
@@ -165,12 +167,13 @@ pub fn body_text(text: &str) -> Result<BodyText<'_>, String> {
         "$secret" => BodyText::Slot(RowSlot::Secret),
         "$names" => BodyText::Slot(RowSlot::Names),
         "$other.id" => BodyText::Slot(RowSlot::OtherId),
+        "$label" => BodyText::Slot(RowSlot::Label),
         other => match other.strip_prefix('$') {
             Some(literal) if literal.starts_with('$') => BodyText::Text(literal),
             Some(_) => {
                 return Err(format!(
                     "{other} is not a part of a row; there are $record, $fields, $match, $match.field, $match.value, $id, $key, \
-                     $ordinal, $secret, $names and $other.id, and a literal dollar sign at the start is doubled"
+                     $ordinal, $secret, $names, $other.id and $label, and a literal dollar sign at the start is doubled"
                 ));
             }
             None => BodyText::Text(other),

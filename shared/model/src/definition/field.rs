@@ -74,6 +74,9 @@ pub struct FieldDetails {
     /// With `lookup`: what to do if there is no such record. Left out, the row is rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_missing: Option<OnMissing>,
+    /// With `lookup`, where the destination links records in several ways: which one, in its own words. HubSpot's associations: `{ associationCategory: USER_DEFINED, associationTypeId: 28 }`. Left out, the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Value>,
     /// The type to send: `text`, `integer`, `number`, `decimal(p,s)`, `boolean`, `date`, `timestamp`, or `json` (parse JSON text and send it nested). Left out, the column's own type is kept.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
@@ -134,6 +137,8 @@ pub struct LookupField<'a> {
     pub by: &'a str,
     /// What to do if there is no such record.
     pub on_missing: OnMissing,
+    /// The kind of link, if the sync names one.
+    pub label: Option<&'a Value>,
 }
 
 impl Field {
@@ -142,7 +147,8 @@ impl Field {
         let Self::Details(details) = self else { return None };
         let by = details.lookup.as_ref()?.keys().next()?;
         let object = details.object.as_deref().unwrap_or(field);
-        Some(LookupField { field, object, by, on_missing: details.on_missing.unwrap_or_default() })
+        let (on_missing, label) = (details.on_missing.unwrap_or_default(), details.label.as_ref());
+        Some(LookupField { field, object, by, on_missing, label })
     }
 
     /// The field with all details written out.

@@ -242,7 +242,7 @@ impl Api {
         let keys = self.keys(&object);
         let taken = rows
             .into_iter()
-            .map(|row| take(row, compiled.kind, keys, self.connector.values))
+            .map(|row| take(row, compiled.kind, keys, self.connector.values, compiled.moves))
             .collect::<Result<Vec<_>, _>>()
             .map_err(misfit)?;
         Ok(Fitting { compiled, object, rows: taken, asked: Vec::new(), secret })

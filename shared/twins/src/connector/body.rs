@@ -41,6 +41,8 @@ pub(super) struct Row<'a> {
     /// Of a link: the object and the id of the record that is linked to.
     pub(super) other: Option<String>,
     pub(super) other_id: Option<String>,
+    /// The kind of link, as JSON.
+    pub(super) label: Option<String>,
     pub(super) matched: Option<Members<'a>>,
     pub(super) fields: Option<Members<'a>>,
     pub(super) record: Option<Members<'a>>,
@@ -283,6 +285,7 @@ impl<'a> Row<'a> {
             RowSlot::Ordinal => set(&mut self.ordinal, text()?, at),
             RowSlot::OtherId => set(&mut self.other_id, text()?, at),
             RowSlot::Secret => set(&mut self.secret, text()?, at),
+            RowSlot::Label => set(&mut self.label, raw.get().to_owned(), at),
             RowSlot::Names => {
                 let names = serde_json::from_str(raw.get())
                     .map_err(|_| Misfit { at: at.to_owned(), why: "this must be a list of names" })?;
@@ -322,7 +325,8 @@ impl<'a> Row<'a> {
             | RowSlot::Ordinal
             | RowSlot::Names
             | RowSlot::Secret
-            | RowSlot::OtherId => {
+            | RowSlot::OtherId
+            | RowSlot::Label => {
                 return Err(Misfit { at: at.to_owned(), why: "this has no members" });
             }
         };

@@ -3,7 +3,7 @@
 //! It reads the file backwards: requests are taken apart by the templates that Penstock fills, and answers are made so
 //! that they say, in the places that the file declares, what became of each row.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::http::{HeaderMap, Method};
 use penstock_model::{
@@ -19,7 +19,7 @@ use crate::{
     faults::Script,
     journal::Journal,
     row_error::RowError,
-    window::RateLimit,
+    window::{RateLimit, account_limits},
 };
 
 mod answer;
@@ -97,6 +97,8 @@ struct Compiled {
     path: TextPattern,
     body: Option<Pattern>,
     row_in_path: bool,
+    /// Whether records are told by their ids and get other keys.
+    moves: bool,
 }
 
 impl ConnectorTwinBuilder {
@@ -161,7 +163,7 @@ impl ConnectorTwinBuilder {
 
     /// What the account allows, in place of the file's own limits.
     pub fn limits(mut self, limits: &AccountLimits) -> Self {
-        let (rates, daily) = windows(limits);
+        let (rates, daily) = account_limits(limits);
         (self.setting.rates, self.setting.daily) = (rates, daily);
         self
     }
@@ -204,14 +206,16 @@ impl ConnectorTwinBuilder {
                 Err(message) => problems.push(Problem::at("/probe", message)),
             }
         }
-        let (reads, links) = (&self.connector.reads, &self.connector.links);
+        let HttpConnector { reads, links, labelled_links, moves, .. } = &self.connector;
         for (map, place, purpose, kind) in [
             (reads, "reads", Purpose::Read, OperationKind::Update),
             (links, "links", Purpose::Link, OperationKind::Create),
+            (labelled_links, "labelled_links", Purpose::Link, OperationKind::Create),
+            (moves, "moves", Purpose::Write, OperationKind::Update),
         ] {
             for (object, operation) in map {
                 match compile(object, purpose, kind, operation, &self.settings) {
-                    Ok(operation) => compiled.push(operation),
+                    Ok(operation) => compiled.push(Compiled { moves: place == "moves", ..operation }),
                     Err(message) => problems.push(Problem::at(format!("/{place}/{object}"), message)),
                 }
             }
@@ -273,6 +277,7 @@ fn compile(
         path,
         body,
         row_in_path,
+        moves: false,
     })
 }
 
@@ -293,24 +298,11 @@ fn first_way(connector: &HttpConnector, token: &str) -> Auth {
     }
 }
 
-/// An account's limits as windows, and its requests a day.
-fn windows(limits: &AccountLimits) -> (Vec<RateLimit>, Option<u64>) {
-    let windows = [
-        (limits.requests_per_second, 1),
-        (limits.requests_per_10_seconds, 10),
-        (limits.requests_per_minute, 60),
-    ];
-    let rate = |(requests, seconds): (Option<u32>, u64)| {
-        Some(RateLimit::new(requests?, Duration::from_secs(seconds)))
-    };
-    (windows.into_iter().filter_map(rate).collect(), limits.requests_per_day.map(u64::from))
-}
-
 impl ConnectorTwin {
     /// A twin of this API with defaults, to be changed.
     pub fn builder(connector: HttpConnector) -> ConnectorTwinBuilder {
         let mut setting = Setting::new(RateLimit::UNLIMITED);
-        (setting.rates, setting.daily) = windows(&connector.limits);
+        (setting.rates, setting.daily) = account_limits(&connector.limits);
         ConnectorTwinBuilder {
             auth: first_way(&connector, "twin"),
             connector,
@@ -373,6 +365,11 @@ impl ConnectorTwin {
     /// The appended records of an object, in that order.
     pub fn appended(&self, object: &str) -> Vec<ConnectorRecord> {
         self.of(object, |object| object.appended.clone()).unwrap_or_default()
+    }
+
+    /// Whether references of an object's records become links, rather than values of fields.
+    pub fn links_records(&self, object: &str) -> bool {
+        self.0.lock().dialect.connector.link(object).is_some()
     }
 
     /// What a record is linked to, by its id: the other record's object (if requests tell it) and id.

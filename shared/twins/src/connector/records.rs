@@ -65,6 +65,8 @@ pub(super) struct Asked {
     pub(super) key: Option<String>,
     pub(super) id: Option<String>,
     pub(super) fields: BTreeMap<String, String>,
+    /// Whether the record is told by its id alone, and gets this key.
+    pub(super) moves: bool,
 }
 
 /// Why a row is not accepted.
@@ -132,6 +134,12 @@ impl Object {
                 continue;
             };
             let there = done.get(key).copied().unwrap_or_else(|| self.live.contains_key(key));
+            if let Some(new) = asked.key.as_deref().filter(|new| asked.moves && *new != key)
+                && done.get(new).copied().unwrap_or_else(|| self.live.contains_key(new))
+            {
+                plan.push(Err(RowProblem::Exists));
+                continue;
+            }
             let decided = match (kind, there) {
                 (OperationKind::Upsert, there) => Ok(Effect::Write { creates: !there }),
                 (OperationKind::Create, false) => Ok(Effect::Write { creates: true }),
@@ -158,7 +166,7 @@ impl Object {
 
     fn key<'a>(&'a self, asked: &'a Asked) -> Option<&'a str> {
         let by_id = || self.keys_by_id.get(asked.id.as_deref()?).map(String::as_str);
-        asked.key.as_deref().or_else(by_id)
+        asked.key.as_deref().filter(|_| !asked.moves).or_else(by_id)
     }
 
     /// Carries out what was decided. `new_id` gives the id of a record that is made.
@@ -170,7 +178,16 @@ impl Object {
                     let before = record.fields.clone();
                     record.fields.extend(asked.fields.clone());
                     let action = if record.fields == before { Action::Unchanged } else { Action::Updated };
-                    Done { action, key, id: record.id.clone() }
+                    let id = record.id.clone();
+                    match &asked.key {
+                        Some(new) if asked.moves && *new != key => {
+                            if let Some(record) = self.live.remove(&key) {
+                                self.insert(ConnectorRecord { key: new.clone(), ..record });
+                            }
+                            Done { action, key: new.clone(), id }
+                        }
+                        Some(_) | None => Done { action, key, id },
+                    }
                 }
                 None => {
                     let id = new_id();

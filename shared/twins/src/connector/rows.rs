@@ -21,7 +21,8 @@ pub(super) struct Taken {
     pub(super) match_field: Option<String>,
 }
 
-/// Puts the parts of a row together. `keys` are the match fields, where they were told to the twin.
+/// Puts the parts of a row together. `keys` are the match fields, where they were told to the twin; `moves` says that the record gets
+/// another key.
 ///
 /// # Errors
 /// The row contradicts itself or the connector file; its request can't be one of Penstock's.
@@ -30,6 +31,7 @@ pub(super) fn take(
     kind: OperationKind,
     keys: Option<&[String]>,
     style: ValueStyle,
+    moves: bool,
 ) -> Result<Taken, Misfit> {
     let misfit = |why| Err(Misfit { at: String::new(), why });
     let Row {
@@ -42,6 +44,7 @@ pub(super) fn take(
         names: _,
         other: _,
         other_id: _,
+        label: _,
         matched,
         fields,
         record,
@@ -102,7 +105,7 @@ pub(super) fn take(
         let field = names.as_deref().and_then(<[String]>::first).cloned();
         Err(RowError { field, ..RowError::new("missing_key", message) })
     } else {
-        Ok(Asked { key: key.clone(), id, fields })
+        Ok(Asked { key: key.clone(), id, fields, moves })
     };
     let match_field = match names.as_deref() {
         Some([only]) => Some(only.clone()),

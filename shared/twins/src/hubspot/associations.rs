@@ -13,6 +13,9 @@ use crate::desk::{Request, json_response};
 /// An association as it is seen from one of its records: object and id, the other's object and id. Both directions are kept.
 pub(super) type Association = (String, u64, String, u64);
 
+/// The category and the id of an association's type.
+pub(super) type Label = (String, u32);
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Batch {
@@ -93,7 +96,22 @@ pub(super) fn respond(
         }
         let forth = (from.to_owned(), own, to.to_owned(), other);
         let back = (to.to_owned(), other, from.to_owned(), own);
+        hubspot
+            .labels
+            .entry(forth.clone())
+            .or_default()
+            .extend(input.types.iter().map(|it| (it.association_category.clone(), it.association_type_id)));
         hubspot.associations.extend([forth, back]);
+        if typed {
+            // A pair of records is told once, with the names of its labels.
+            let labels: Vec<String> =
+                input.types.iter().map(|it| it.association_type_id.to_string()).collect();
+            results.push(json!({
+                "fromObjectTypeId": from, "fromObjectId": own.to_string(),
+                "toObjectTypeId": to, "toObjectId": other.to_string(), "labels": labels,
+            }));
+            continue;
+        }
         // Both directions are told.
         for (one, two) in [(own, other), (other, own)] {
             results.push(json!({

@@ -27,6 +27,7 @@ use crate::{
 
 mod associations;
 mod batch;
+mod oauth;
 mod objects;
 mod problem;
 mod properties;
@@ -34,8 +35,9 @@ mod properties;
 pub use objects::HubSpotRecord;
 pub use properties::{Kind, Property, Schema};
 
-use associations::Association;
+use associations::{Association, Label};
 use batch::Call;
+use oauth::App;
 use objects::Object;
 use problem::{over_limit, refused};
 
@@ -71,6 +73,7 @@ pub struct HubSpotTwin(SharedDesk<HubSpot>);
 /// Settings of a [`HubSpotTwin`].
 pub struct HubSpotTwinBuilder {
     token: String,
+    app: App,
     versions: Vec<String>,
     objects: BTreeMap<String, Schema>,
     invalid_rows: InvalidRows,
@@ -82,6 +85,20 @@ impl HubSpotTwinBuilder {
     /// The access token that is accepted; `pat-twin` by default.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = token.into();
+        self
+    }
+
+    /// The app that may ask for access tokens: `twin-app`, `twin-secret` and `twin-refresh-0` by default.
+    pub fn app(mut self, client_id: &str, client_secret: &str, refresh_token: &str) -> Self {
+        client_id.clone_into(&mut self.app.client_id);
+        client_secret.clone_into(&mut self.app.client_secret);
+        refresh_token.clone_into(&mut self.app.refresh_token);
+        self
+    }
+
+    /// A refresh token that is used is worth nothing any more: the answer brings another.
+    pub fn rotates_refresh_tokens(mut self) -> Self {
+        self.app.rotates = true;
         self
     }
 
@@ -124,6 +141,7 @@ impl HubSpotTwinBuilder {
         let objects = self.objects.into_iter().map(|(name, schema)| (name, Object::new(schema))).collect();
         let hubspot = HubSpot {
             token: self.token,
+            app: self.app,
             versions: self.versions,
             objects,
             invalid_rows: self.invalid_rows,
@@ -134,6 +152,7 @@ impl HubSpotTwinBuilder {
             // Away from 1, so that an id is not taken for a position or a key.
             next_id: 51_001,
             associations: BTreeSet::new(),
+            labels: BTreeMap::new(),
         };
         HubSpotTwin(SharedDesk::new(hubspot, self.setting))
     }
@@ -152,6 +171,7 @@ impl HubSpotTwin {
     pub fn builder() -> HubSpotTwinBuilder {
         HubSpotTwinBuilder {
             token: "pat-twin".to_owned(),
+            app: App::new(),
             versions: vec!["2026-03".to_owned(), "2026-09".to_owned()],
             objects: BTreeMap::from([
                 ("contacts".to_owned(), Schema::contacts()),
@@ -168,6 +188,11 @@ impl HubSpotTwin {
     /// From now on only this token is accepted, as after a rotation.
     pub fn replace_token(&self, token: impl Into<String>) {
         self.0.lock().dialect.token = token.into();
+    }
+
+    /// Ends every session: access tokens that were given out are not taken any more.
+    pub fn end_sessions(&self) {
+        self.0.lock().dialect.app.end_sessions();
     }
 
     /// Puts a record into an object without a request, unchecked and unnoted in the journal. Gives its id, or nothing
@@ -212,6 +237,13 @@ impl HubSpotTwin {
         associations::of(&desk.dialect.associations, from, other).map(|id| id.to_string()).collect()
     }
 
+    /// The types that were given to the association of a record with another one: category and id of each.
+    pub fn labels(&self, object: &str, id: &str, other: &str, other_id: &str) -> BTreeSet<(String, u32)> {
+        let number = |id: &str| id.parse().unwrap_or_default();
+        let pair = (object.to_owned(), number(id), other.to_owned(), number(other_id));
+        self.0.lock().dialect.labels.get(&pair).cloned().unwrap_or_default()
+    }
+
     /// The records of an object that were archived, in that order.
     pub fn archived(&self, object: &str) -> Vec<HubSpotRecord> {
         self.of(object, |object| object.archived().to_vec()).unwrap_or_default()
@@ -244,12 +276,15 @@ impl Twin for HubSpotTwin {
 
 pub(crate) struct HubSpot {
     token: String,
+    app: App,
     versions: Vec<String>,
     objects: HashMap<String, Object>,
     invalid_rows: InvalidRows,
     shuffle: Option<StdRng>,
     next_id: u64,
     associations: BTreeSet<Association>,
+    /// The types that associations were given, by their own direction.
+    labels: BTreeMap<Association, BTreeSet<Label>>,
 }
 
 /// What a path means.
@@ -293,6 +328,12 @@ impl HubSpot {
         })
     }
 
+    /// Whether a path is `/oauth/{date}/token` or `/oauth/v3/token`.
+    fn is_token_path(&self, path: &str) -> bool {
+        let version = path.strip_prefix("/oauth/").and_then(|rest| rest.strip_suffix("/token"));
+        version.is_some_and(|version| version == "v3" || self.versions.iter().any(|known| known == version))
+    }
+
     fn order(&mut self, results: &mut [Value]) {
         if let Some(random) = &mut self.shuffle {
             results.shuffle(random);
@@ -319,7 +360,10 @@ impl Dialect for HubSpot {
             // Schemes are case-insensitive (RFC 9110 section 11.1).
             scheme.eq_ignore_ascii_case("bearer")
         });
-        token.is_some_and(|(_, token)| token.trim() == self.token)
+        self.is_token_path(request.path)
+            || token.is_some_and(|(_, token)| {
+                token.trim() == self.token || self.app.knows(token.trim(), request.now.since_start)
+            })
     }
 
     fn refuse(&self, refusal: Refusal, request: &Request<'_>) -> Response<Bytes> {
@@ -349,6 +393,9 @@ impl Dialect for HubSpot {
     }
 
     fn respond(&mut self, request: &Request<'_>, journal: &mut Journal) -> Response<Bytes> {
+        if self.is_token_path(request.path) && *request.method == Method::POST {
+            return self.app.grant(request);
+        }
         let Some(route) = self.route(request.method, request.path) else {
             return refused(StatusCode::NOT_FOUND, "NOT_FOUND", "resource not found", request.number);
         };

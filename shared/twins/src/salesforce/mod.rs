@@ -184,6 +184,11 @@ impl SalesforceTwin {
         SalesforceTwinBuilder { org, setting: Setting::new(RateLimit::UNLIMITED) }
     }
 
+    /// The limits that it enforces; the requests a day as a window of 24 hours.
+    pub fn limits(&self) -> Vec<RateLimit> {
+        self.0.lock().limits()
+    }
+
     /// Ends every session: the token endpoint gives out another token.
     pub fn end_sessions(&self) {
         self.0.lock().dialect.new_token();

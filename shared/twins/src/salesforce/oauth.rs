@@ -9,7 +9,7 @@ use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::desk::json_response;
+use crate::{desk::json_response, form};
 
 /// What the org's app is known by.
 pub(super) struct App {
@@ -65,7 +65,7 @@ impl App {
         if !kind.starts_with("application/x-www-form-urlencoded") {
             return refused("invalid_request", "the body must be a form");
         }
-        let form = form(body);
+        let form = form::fields(body);
         let given = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let mut answer = json!({
             "access_token": token, "token_type": "Bearer", "scope": "api",
@@ -137,28 +137,4 @@ pub(super) fn rsa_key(pem: &str) -> Option<Vec<u8>> {
     let body = pem.split_once("-----BEGIN PUBLIC KEY-----")?.1.split_once("-----END")?.0;
     let der = STANDARD.decode(body.split_whitespace().collect::<String>()).ok()?;
     (der.len() == 294).then(|| der.get(HEAD..).map(<[u8]>::to_vec))?
-}
-
-fn form(body: &[u8]) -> Vec<(String, String)> {
-    let text = String::from_utf8_lossy(body);
-    let decode = |part: &str| {
-        let spaced = part.replace('+', " ");
-        let mut out = Vec::new();
-        let mut bytes = spaced.bytes();
-        while let Some(byte) = bytes.next() {
-            let hex = |byte: Option<u8>| char::from(byte?).to_digit(16);
-            match byte {
-                b'%' => match (hex(bytes.next()), hex(bytes.next())) {
-                    (Some(high), Some(low)) => out.extend(u8::try_from(high * 16 + low).ok()),
-                    (_, _) => out.push(b'%'),
-                },
-                byte => out.push(byte),
-            }
-        }
-        String::from_utf8_lossy(&out).into_owned()
-    };
-    text.split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(key, value)| (decode(key), decode(value)))
-        .collect()
 }

@@ -6,12 +6,13 @@ use penstock_destinations::Transport;
 use penstock_destinations::http::transport::{Request, Response, Sent, TransportError, TransportErrorKind};
 use penstock_model::definition::{Auth, SecretRef};
 use penstock_model::port::{Boxed, Freshness, Secret, SecretError, Secrets};
-use penstock_twins::{Broken, ConnectorTwin, Twin};
+use penstock_twins::{Broken, Twin};
 
+use super::held::Simulated;
 use crate::definitions::check::CheckedSync;
 
 /// What every secret is in a rehearsal. It has the form that every way to sign in takes.
-const SECRET: &str = "twin:twin";
+pub(super) const SECRET: &str = "twin:twin";
 /// How long a request and its answer are on their way.
 const ROUND_TRIP: Duration = Duration::from_millis(20);
 
@@ -45,7 +46,7 @@ pub(super) fn auth(auth: &Auth) -> penstock_twins::Auth {
 
 /// A twin in this process.
 pub(super) struct InProcess {
-    twin: ConnectorTwin,
+    twin: Simulated,
     /// Every address that the sync's account may have, the longest first.
     addresses: Vec<String>,
 }
@@ -57,7 +58,7 @@ impl std::fmt::Debug for InProcess {
 }
 
 impl InProcess {
-    pub(super) fn new(twin: ConnectorTwin, checked: &CheckedSync) -> Self {
+    pub(super) fn new(twin: Simulated, checked: &CheckedSync) -> Self {
         let connection = &checked.connection.definition;
         let environments = connection.environments.values().map(|environment| environment.address.clone());
         let own = connection.address.clone().into_iter().chain(checked.connector.default_address());
@@ -77,7 +78,11 @@ impl Transport for InProcess {
                 return broken(Sent::SurelyNot, TransportErrorKind::Connect);
             };
             tokio::time::sleep(ROUND_TRIP).await;
-            let reply = self.twin.handle(&request.method, path, &request.headers, &request.whole_body());
+            let (method, headers, body) = (&request.method, &request.headers, request.whole_body());
+            let reply = match &self.twin {
+                Simulated::File(twin) => twin.handle(method, path, headers, &body),
+                Simulated::Salesforce(twin) => twin.handle(method, path, headers, &body),
+            };
             tokio::time::sleep(reply.after).await;
             match reply.outcome {
                 Ok(answer) => {

@@ -5,6 +5,8 @@
 //! touched.
 
 mod account;
+mod held;
+mod org;
 mod verdict;
 
 use std::path::Path;
@@ -18,10 +20,10 @@ use penstock_lambda_kit::random::SystemRandom;
 use penstock_model::FailureName;
 use penstock_model::connector::{Connector, HttpConnector};
 use penstock_model::contract::RunOptions;
-use penstock_model::definition::{Auth, Credential, FirstRun, Mode};
+use penstock_model::definition::{Auth, Credential, FirstRun};
 use penstock_model::operation::Transformed;
 use penstock_model::port::Clock;
-use penstock_twins::{ConnectorRecord, ConnectorTwin, Script, Twin};
+use penstock_twins::{ConnectorTwin, Script};
 
 use super::run::absolute;
 use super::{checked_sync, dead_letters, faults, listed, platform_with, preview};
@@ -30,6 +32,7 @@ use crate::definitions::check::CheckedSync;
 use crate::local::{self, LocalExecutions, Platform, Start, publish};
 use crate::progress::Shown;
 use account::{FixedSecret, InProcess};
+use held::{Account, Simulated};
 use verdict::{RunShown, Verdict};
 
 /// Runs at most: what is not delivered by then is not going to be.
@@ -53,18 +56,13 @@ pub async fn rehearse(args: args::Run, script: &Path) -> anyhow::Result<ExitCode
         Ok(checked) => checked,
         Err(mistakes) => anyhow::bail!("{}", listed(&mistakes)),
     };
-    let connector = match &checked.connector {
-        Connector::Http(connector) => (**connector).clone(),
-        Connector::Salesforce(_) => anyhow::bail!(
-            "no rehearsal of Salesforce yet: `penstock twin salesforce` serves a simulator; name its address under environments in {}",
-            checked.connection.file.display()
-        ),
-        Connector::Postgres => anyhow::bail!(
+    if let Connector::Postgres = &checked.connector {
+        anyhow::bail!(
             "PostgreSQL has no twin: the real thing is easily had. Make an empty copy of the table in a database of your own, name \
              that database under environments in {}, and run with --env and with --state of its own",
             checked.connection.file.display()
-        ),
-    };
+        )
+    }
     // What is rehearsed is the delivery: a twin is signed in to without asking for a token first.
     let auth = &mut checked.connection.definition.auth;
     if let Some(oauth) = auth.oauth() {
@@ -80,15 +78,14 @@ pub async fn rehearse(args: args::Run, script: &Path) -> anyhow::Result<ExitCode
         );
     }
     let rows = preview::mapped(&checked, unload.as_deref(), u32::MAX).await?;
-    let twin = twin(&checked, connector, &rows)?;
-    twin.set_faults(script);
+    let account = Account::of(simulated(&checked, &rows)?, &checked.sync.definition, &rows, script);
     let folder = tempfile::Builder::new().prefix("penstock-twin-").tempdir()?;
     let executions = LocalExecutions::new(folder.path());
     let parts = Parts {
         clock: Arc::new(SystemClock::new()),
         random: Arc::new(SystemRandom),
         secrets: Arc::new(FixedSecret),
-        transport: Arc::new(InProcess::new(twin.clone(), &checked)),
+        transport: Arc::new(InProcess::new(account.twin.clone(), &checked)),
         known: Arc::default(),
     };
     let platform = platform_with(parts, folder.path(), &executions, &[&location]).await;
@@ -96,10 +93,10 @@ pub async fn rehearse(args: args::Run, script: &Path) -> anyhow::Result<ExitCode
     let options = RunOptions { allow: args.allow, unload, ..RunOptions::default() };
     let start = Start { sync: checked.sync.name.clone(), environment: args.target.env, options };
     let shown = Shown::new(args.json);
-    let runs = run_until_done(&platform, &executions, &start, &twin, &shown).await?;
+    let runs = run_until_done(&platform, &executions, &start, &account.twin, &shown).await?;
     shown.end();
     let letters = dead_letters::read(platform.state.as_ref(), &checked.sync.name, None).await?;
-    let verdict = Verdict::of(&checked.sync.definition, &twin, rows, &letters, runs);
+    let verdict = Verdict::of(&checked.sync.definition, &account, rows, &letters, runs);
     folder.close()?;
     if args.json {
         println!("{}", serde_json::to_string(&verdict)?);
@@ -109,12 +106,24 @@ pub async fn rehearse(args: args::Run, script: &Path) -> anyhow::Result<ExitCode
     Ok(if verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The account at the simulated destination, with the records that an update needs to find.
-fn twin(
-    checked: &CheckedSync,
-    connector: HttpConnector,
-    rows: &[Transformed],
-) -> anyhow::Result<ConnectorTwin> {
+/// What simulates the sync's destination.
+fn simulated(checked: &CheckedSync, rows: &[Transformed]) -> anyhow::Result<Simulated> {
+    let sync = &checked.sync.definition;
+    let by_id = sync.matched.keys().any(|field| field.eq_ignore_ascii_case("Id"));
+    match &checked.connector {
+        Connector::Http(connector) => Ok(Simulated::File(of_file(checked, (**connector).clone())?)),
+        Connector::Salesforce(_) if by_id => {
+            anyhow::bail!(
+                "a simulated org has none of the ids that this sync matches by: match by an external id"
+            )
+        }
+        Connector::Salesforce(connector) => Ok(Simulated::Salesforce(org::twin(checked, connector, rows))),
+        Connector::Postgres => anyhow::bail!("PostgreSQL has no twin"),
+    }
+}
+
+/// An account at the API that a connector file describes.
+fn of_file(checked: &CheckedSync, connector: HttpConnector) -> anyhow::Result<ConnectorTwin> {
     let sync = &checked.sync.definition;
     let connection = &checked.connection.definition;
     let limits = connection.limits.or(&connector.limits);
@@ -128,21 +137,11 @@ fn twin(
     for (name, value) in &connection.settings {
         builder = builder.setting(name, value);
     }
-    let twin = builder.build().map_err(|problems| {
+    builder.build().map_err(|problems| {
         let words: Vec<String> =
             problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
         anyhow::anyhow!("the connector has no twin: {}", words.join("; "))
-    })?;
-    if sync.mode == Mode::UpdateOnly {
-        for row in rows {
-            if let Transformed::Operation(operation) = row
-                && let Some(key) = ConnectorRecord::key_of(operation.matched.get())
-            {
-                twin.seed(&sync.object, &key, &serde_json::json!({}));
-            }
-        }
-    }
-    Ok(twin)
+    })
 }
 
 /// Runs as a schedule would: until a run has nothing to do or leaves nothing pending.
@@ -150,7 +149,7 @@ async fn run_until_done(
     platform: &Platform,
     executions: &LocalExecutions,
     start: &Start,
-    twin: &ConnectorTwin,
+    twin: &Simulated,
     shown: &Shown,
 ) -> anyhow::Result<Vec<RunShown>> {
     let clock: &dyn Clock = platform.parts.clock.as_ref();

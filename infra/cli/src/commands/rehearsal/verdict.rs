@@ -6,10 +6,11 @@ use penstock_model::dead_letter::DeadLetter;
 use penstock_model::definition::{Mode, Sync};
 use penstock_model::operation::{Operation, Transformed};
 use penstock_model::report::RunStatus;
-use penstock_twins::{ConnectorRecord, ConnectorTwin, Ended, Twin};
+use penstock_twins::{ConnectorRecord, Ended};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::held::{Account, HeldRecord, Simulated};
 use crate::local::Finished;
 use crate::show::FailureShown;
 
@@ -120,15 +121,15 @@ impl Verdict {
     /// Compares what rows are mapped to with what the twin holds.
     pub(super) fn of(
         sync: &Sync,
-        twin: &ConnectorTwin,
+        account: &Account,
         rows: Vec<Transformed>,
         letters: &[DeadLetter],
         runs: Vec<RunShown>,
     ) -> Self {
         let codes: HashMap<String, &str> =
             letters.iter().map(|letter| (comparable(letter.key.get()), letter.code.as_str())).collect();
-        let mut held = Held::new(sync, twin, &rows);
-        let mut verdict = Self::empty(twin, runs);
+        let mut held = Held::new(sync, account, &rows);
+        let mut verdict = Self::empty(&account.twin, runs);
         let mut dead: BTreeMap<String, u64> = BTreeMap::new();
         verdict.rows = u64::try_from(rows.len()).unwrap_or(u64::MAX);
         for row in &rows {
@@ -155,13 +156,13 @@ impl Verdict {
         }
         verdict.dead_letters = dead.into_iter().map(|(code, rows)| DeadShown { code, rows }).collect();
         verdict.duplicated = held.duplicated();
-        verdict.repeated = held.repeated(sync, twin);
+        verdict.repeated = held.repeated();
         verdict.good =
             verdict.lost == 0 && verdict.duplicated == 0 && verdict.limits.iter().all(LimitShown::is_kept);
         verdict
     }
 
-    fn empty(twin: &ConnectorTwin, runs: Vec<RunShown>) -> Self {
+    fn empty(twin: &Simulated, runs: Vec<RunShown>) -> Self {
         let journal = twin.journal();
         let limits = twin.limits().into_iter().map(|limit| LimitShown {
             within_s: limit.within.as_secs(),
@@ -268,22 +269,24 @@ fn comparable(json: &str) -> String {
     serde_json::from_str::<Value>(json).map_or_else(|_| json.to_owned(), |value| value.to_string())
 }
 
-/// What the twin holds, to be compared with rows.
-struct Held {
-    mode: Mode,
-    records: HashMap<String, ConnectorRecord>,
+/// What the account holds, to be compared with rows.
+struct Held<'a> {
+    sync: &'a Sync,
+    account: &'a Account,
+    /// By match value.
+    records: HashMap<String, HeldRecord>,
     /// Appended records by their content: how many there are, and how many rows say so.
     appended: HashMap<String, (u64, u64)>,
     /// How many rows are about a record.
     sharing: HashMap<String, u64>,
 }
 
-impl Held {
-    fn new(sync: &Sync, twin: &ConnectorTwin, rows: &[Transformed]) -> Self {
-        let records = twin.records(&sync.object).into_iter().map(|record| (record.key.clone(), record));
+impl<'a> Held<'a> {
+    fn new(sync: &'a Sync, account: &'a Account, rows: &[Transformed]) -> Self {
+        let records = account.records(sync).into_iter().map(|record| (record.key.clone(), record));
         let mut appended: HashMap<String, (u64, u64)> = HashMap::new();
-        for record in twin.appended(&sync.object) {
-            appended.entry(content(&record.fields)).or_default().0 += 1;
+        for content in account.appended(sync) {
+            appended.entry(content).or_default().0 += 1;
         }
         let mut sharing: HashMap<String, u64> = HashMap::new();
         for row in rows {
@@ -293,16 +296,12 @@ impl Held {
                 *sharing.entry(key).or_default() += 1;
             }
         }
-        Self { mode: sync.mode, records: records.collect(), appended, sharing }
+        Self { sync, account, records: records.collect(), appended, sharing }
     }
 
     fn fate(&mut self, operation: &Operation) -> Fate {
-        let fields = ConnectorRecord::fields_of(operation.fields.get());
-        if self.mode == Mode::Append {
-            let mut whole = ConnectorRecord::fields_of(operation.matched.get());
-            whole.extend(fields.clone());
-            // A connector may send the match fields with the others or not at all.
-            for content in [content(&whole), content(&fields)] {
+        if self.sync.mode == Mode::Append {
+            for content in self.account.contents(self.sync, operation) {
                 if let Some((held, wanted)) = self.appended.get_mut(&content) {
                     *wanted += 1;
                     return if *wanted <= *held { Fate::Arrived } else { Fate::Lost };
@@ -312,10 +311,9 @@ impl Held {
         }
         let Some(key) = ConnectorRecord::key_of(operation.matched.get()) else { return Fate::Lost };
         let shared = self.sharing.get(&key).is_some_and(|rows| *rows > 1);
+        let expected = self.account.expected(self.sync, operation);
         match self.records.get(&key) {
-            Some(record) if fields.iter().all(|(name, json)| record.fields.get(name) == Some(json)) => {
-                Fate::Arrived
-            }
+            Some(record) if self.account.holds(record, &expected) => Fate::Arrived,
             Some(_) if shared => Fate::Overwritten,
             Some(_) | None => Fate::Lost,
         }
@@ -323,20 +321,26 @@ impl Held {
 
     /// Appended records beyond those that rows say.
     fn duplicated(&self) -> u64 {
+        if self.sync.mode != Mode::Append {
+            return 0;
+        }
         self.appended.values().map(|(held, wanted)| held.saturating_sub(*wanted)).sum()
     }
 
     /// Writes of a record beyond one for each row about it.
-    fn repeated(&self, sync: &Sync, twin: &ConnectorTwin) -> u64 {
-        if self.mode == Mode::Append {
+    fn repeated(&self) -> u64 {
+        if self.sync.mode == Mode::Append {
             return 0;
         }
-        let writes = twin.journal().writes_per_key(&sync.object);
+        // A write may be noted under the record's id.
+        let by_id: HashMap<&String, &String> =
+            self.records.values().map(|record| (&record.id, &record.key)).collect();
+        let mut writes: HashMap<&String, u64> = HashMap::new();
+        let noted = self.account.twin.journal().writes_per_key(&self.sync.object);
+        for (key, count) in &noted {
+            *writes.entry(self.account.key_of_write(key, &by_id)).or_default() += count;
+        }
         let rows = |key: &String| self.sharing.get(key).copied().unwrap_or_default();
-        writes.iter().map(|(key, writes)| writes.saturating_sub(rows(key))).sum()
+        writes.into_iter().map(|(key, writes)| writes.saturating_sub(rows(key))).sum()
     }
-}
-
-fn content(fields: &BTreeMap<String, String>) -> String {
-    serde_json::to_string(fields).unwrap_or_default()
 }

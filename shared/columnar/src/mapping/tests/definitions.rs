@@ -88,7 +88,7 @@ fn fields_that_need_the_destination_are_checked() {
             "company": { "lookup": { "domain": "company_domain" }, "write": "if_empty" },
             "owner": { "lookup": { "a": "b", "c": "d" } },
             "address.city": { "column": "city", "write": "if_empty" },
-            "x": { "column": "x", "object": "things" },
+            "x": { "column": "x", "object": "things", "label": 7 },
         }
     }));
     let can = Capabilities { if_empty: true, lookups: true, ..capabilities(ValueStyle::Json) };
@@ -101,6 +101,7 @@ fn fields_that_need_the_destination_are_checked() {
     /fields/owner/lookup: a lookup names one field of the other record, and the column that holds its value: `{ External_Id__c: account_id }`
     /fields/phone/on_null: a field that is written only if it is empty is never emptied
     /fields/x/object: `object` goes with `lookup`
+    /fields/x/label: `label` goes with `lookup`
     /on_removed/clear/0: `phone` is written only if it is empty: what it holds may be somebody else's
     /on_removed/clear/1: `company` refers to another record and can't be emptied
     "#);

@@ -21,6 +21,7 @@ mod asks;
 mod decode;
 mod encode;
 mod engine;
+mod hubspot;
 mod probe;
 mod sockets;
 
