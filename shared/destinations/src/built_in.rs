@@ -98,10 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn hubspot_archives_by_id_only() {
-        let capabilities = built_in("hubspot").unwrap().capabilities("contacts").unwrap();
-        let needing: Vec<_> =
-            capabilities.operations.iter().filter(|(_, it)| it.needs_id).map(|(kind, _)| *kind).collect();
-        assert_eq!(needing, [OperationKind::Archive]);
+    fn hubspot_archives_by_id_only_and_finds_it() {
+        let Some(Connector::Http(mut hubspot)) = built_in("hubspot") else { panic!("a file describes it") };
+        let needing = |hubspot: &HttpConnector| -> Vec<_> {
+            let operations = hubspot.capabilities("contacts").unwrap().operations;
+            operations.into_iter().filter(|(_, it)| it.needs_id).map(|(kind, _)| kind).collect()
+        };
+        assert_eq!(needing(&hubspot), []);
+        hubspot.reads.clear();
+        assert_eq!(needing(&hubspot), [OperationKind::Archive]);
     }
 }

@@ -15,9 +15,12 @@ use penstock_model::outcome::{Outcome, ReceiptLine};
 use penstock_model::port::{Boxed, Clock, Freshness, Random, Secret, SecretError, Secrets};
 use penstock_model::report::ApiUsage;
 use penstock_model::{Failure, FailureName, Timestamp};
+use penstock_twins::{Broken, Twin};
 use serde_json::Value;
 
+use crate::Transport;
 use crate::destination::{Spending, Witness};
+use crate::http::transport::{Request, Response, Sent, TransportError, TransportErrorKind};
 use crate::reach::Resolver;
 
 /// Goes along with tokio's clock, which a test may pause.
@@ -50,6 +53,36 @@ pub(crate) struct Short(AtomicU64);
 impl Random for Short {
     fn next(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A twin in the same process: no socket, so that time can be paused.
+pub(crate) struct InProcess<T>(pub(crate) T);
+
+impl<T> std::fmt::Debug for InProcess<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InProcess")
+    }
+}
+
+impl<T: Twin> Transport for InProcess<T> {
+    fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let path = request.url.strip_prefix("http://twin").unwrap().to_owned();
+            // A round trip takes a moment, so that requests are in flight together.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let reply = self.0.handle(&request.method, &path, &request.headers, &request.whole_body());
+            tokio::time::sleep(reply.after).await;
+            match reply.outcome {
+                Ok(answer) => {
+                    let (parts, body) = answer.into_parts();
+                    Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
+                }
+                Err(Broken::Reset | Broken::AnswerLost | Broken::Truncated { .. }) => {
+                    Err(TransportError { sent: Sent::Maybe, kind: TransportErrorKind::Broken, source: None })
+                }
+            }
+        })
     }
 }
 

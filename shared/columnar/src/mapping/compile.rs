@@ -150,6 +150,13 @@ impl Compiler<'_> {
             Mode::Append => OperationKind::Append,
         };
         self.require(needed, "/mode", capabilities);
+        if capabilities.operations.get(&needed).is_some_and(|capability| capability.needs_id) {
+            let message = format!(
+                "this destination has `{}` by the record's own id only, which nothing tells: a connector file finds it by `reads`",
+                word(needed)
+            );
+            self.problem("/mode", message);
+        }
     }
 
     fn require(&mut self, kind: OperationKind, pointer: &str, capabilities: &Capabilities) {

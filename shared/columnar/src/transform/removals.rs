@@ -70,7 +70,7 @@ fn one(
         None => match identity.and_then(|identity| identity.matched.as_ref()) {
             Some(matched) => Some(serde_json::to_string(matched).map_err(TransformError::NotJson)?),
             // The id alone will do.
-            None => removal.needs_id.then(|| "{}".to_owned()),
+            None => id.is_some().then(|| "{}".to_owned()),
         },
     };
     let Some(matched) = matched else {

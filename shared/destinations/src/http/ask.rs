@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use penstock_model::connector::{HttpConnector, HttpOperation};
-use penstock_model::definition::{LookupField, OnMissing, OnNull, Problem, ResolvedSync, pointer_part};
+use penstock_model::definition::{LookupField, Mode, OnMissing, OnNull, Problem, ResolvedSync, pointer_part};
 use penstock_model::operation::OperationKind;
 use penstock_model::settle::Repeat;
 
@@ -76,13 +76,34 @@ impl Compiler<'_> {
     /// The fields that the record itself is asked for: the match fields as well, by which answers tell the row.
     fn names(&self) -> Vec<String> {
         let sync = &self.definition.sync;
-        let if_empty: Vec<String> = sync.if_empty().map(str::to_owned).collect();
-        if if_empty.is_empty() { Vec::new() } else { sync.matched.keys().cloned().chain(if_empty).collect() }
+        sync.matched.keys().cloned().chain(sync.if_empty().map(str::to_owned)).collect()
+    }
+
+    /// Whether any operation of the sync has to find its record before it is sent.
+    fn finds(&self) -> bool {
+        let sync = &self.definition.sync;
+        let written = match sync.mode {
+            Mode::Upsert => OperationKind::Upsert,
+            Mode::CreateOnly => OperationKind::Create,
+            Mode::UpdateOnly => OperationKind::Update,
+            Mode::Append => OperationKind::Append,
+        };
+        let needs_id = |kind: OperationKind| {
+            let operations = self.connector.operations(&sync.object);
+            operations.and_then(|operations| operations.get(&kind)).is_some_and(HttpOperation::needs_id)
+        };
+        (written == OperationKind::Upsert && self.connector.finds_first(&sync.object))
+            || needs_id(written)
+            || sync.on_removed.operation().is_some_and(needs_id)
     }
 
     fn own_read(&mut self) -> Option<CompiledOperation> {
         let sync = &self.definition.sync;
-        let first = sync.if_empty().next()?;
+        let Some(first) = sync.if_empty().next() else {
+            let read = self.connector.read(&sync.object).filter(|_| self.finds())?;
+            let texts = Texts { names: Some(self.names()), ..self.texts.clone() };
+            return self.operation(OperationKind::Update, read, texts);
+        };
         let can = self.connector.capabilities(&sync.object).is_some_and(|can| can.if_empty);
         let Some(read) = self.connector.read(&sync.object).filter(|_| can) else {
             let message = format!(

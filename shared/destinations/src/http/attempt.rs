@@ -111,7 +111,9 @@ impl<'a> Delivery<'a> {
 
     /// Whether anything has to be asked before an operation is sent.
     pub(super) fn asks(&self, operation: &Operation) -> bool {
-        (operation.asks.is_some() && !self.destination.asks.is_empty()) || self.moves(operation)
+        (operation.asks.is_some() && !self.destination.asks.is_empty())
+            || self.moves(operation)
+            || self.destination.finds(operation)
     }
 
     /// Whether an operation's record is written to by its id.
@@ -121,8 +123,9 @@ impl<'a> Delivery<'a> {
 
     /// Whether a record has only got its new match value, and is still to be read and written.
     pub(super) fn moves_first(&self, position: usize) -> bool {
-        let asks = self.operations.get(position).and_then(|operation| operation.asks.as_ref());
-        asks.is_some_and(|asks| asks.if_empty.is_some()) && self.destination.asks.read.is_some()
+        let Some(operation) = self.operations.get(position) else { return false };
+        let fills_in = operation.asks.as_ref().is_some_and(|asks| asks.if_empty.is_some());
+        (fills_in && self.destination.asks.read.is_some()) || self.destination.finds(operation)
     }
 
     /// Whether more than the write itself may have to be done for an operation.

@@ -32,7 +32,7 @@ pub(super) async fn deliver(
         return Ok(Rest::Nothing);
     }
     let reserve = RESERVE.min(destination.answer_timeout);
-    let asked = Asked::of(&destination.asks, destination.moved.is_some(), &work.operations);
+    let asked = Asked::of(destination, &work.operations);
     let delivery = Delivery {
         destination,
         operations: &work.operations,
@@ -50,7 +50,7 @@ pub(super) async fn deliver(
     let cursor = Cursor::read(work.cursor.as_deref());
     destination.pace().begin(destination.parts.clock.now(), &cursor.pace);
     let (queue, unsendable) = gather(&delivery, &cursor)?;
-    let ways = Ways::new(&destination.asks, &asked, &work.operations, destination.values);
+    let ways = Ways::new(destination, &asked, &work.operations);
     let mut course = Course {
         delivery,
         queue,
@@ -79,11 +79,11 @@ fn gather(delivery: &Delivery<'_>, cursor: &Cursor) -> Result<(Queue, Vec<Receip
     let mut gatherer = Gatherer::default();
     let mut unsendable = Vec::new();
     for (position, operation) in delivery.operations.iter().enumerate() {
-        let step = Step::Write(operation.kind);
-        let compiled = delivery.destination.operation(step)?;
         if delivery.asks(operation) {
             continue;
         }
+        let step = Step::Write(operation.kind);
+        let compiled = delivery.destination.operation(step)?;
         if let Some(outcome) = compiled.unsendable(operation) {
             unsendable.push(ReceiptLine { n: operation.n, outcome });
             continue;

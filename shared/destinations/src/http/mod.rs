@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use penstock_model::connector::{HttpConnector, RateHeaders, ValueStyle};
 use penstock_model::definition::ResolvedSync;
-use penstock_model::operation::OperationKind;
+use penstock_model::operation::{Operation, OperationKind};
 use penstock_model::port::Boxed;
 use penstock_model::{Failure, FailureName};
 
@@ -118,6 +118,16 @@ impl HttpDestination {
         field: Option<&str>,
     ) -> Result<decode::Verdict, Failure> {
         Ok(decode::told_refused(self.operation(Step::Write(kind))?, code, message, field))
+    }
+
+    /// Whether an operation's record has to be found before it is sent: its id is needed and not known, or it decides between an update and a
+    /// creation.
+    fn finds(&self, operation: &Operation) -> bool {
+        let needs = match self.operations.get(&operation.kind) {
+            Some(compiled) => compiled.needs_id && operation.id.is_none(),
+            None => operation.kind == OperationKind::Upsert,
+        };
+        needs && self.asks.read.is_some()
     }
 
     pub(crate) fn pace(&self) -> MutexGuard<'_, Pace> {

@@ -9,6 +9,7 @@ use penstock_model::json::Json;
 use penstock_model::operation::{Operation, OperationKind};
 use penstock_model::outcome::{Outcome, SkipReason};
 
+use super::HttpDestination;
 use super::ask::{CompiledAsks, by_field, is_emptying};
 use super::decode::FoundRecord;
 use super::encode::members;
@@ -67,11 +68,14 @@ pub(super) fn is_moved(operation: &Operation) -> bool {
 }
 
 impl Asked {
-    /// Collects what these operations ask for. `moves`: records can be written to by their ids.
-    pub(super) fn of(asks: &CompiledAsks, moves: bool, operations: &[Operation]) -> Self {
+    /// Collects what these operations ask for.
+    pub(super) fn of(destination: &HttpDestination, operations: &[Operation]) -> Self {
+        let asks = &destination.asks;
         let blank = || operations.iter().map(|_| OnceLock::new()).collect::<Vec<_>>();
-        let moved = if moves && operations.iter().any(is_moved) { blank() } else { Vec::new() };
-        if asks.is_empty() || operations.iter().all(|operation| operation.asks.is_none()) {
+        let moves = destination.moved.is_some() && operations.iter().any(is_moved);
+        let moved = if moves { blank() } else { Vec::new() };
+        let asks_something = |operation: &Operation| operation.asks.is_some() || destination.finds(operation);
+        if asks.is_empty() || !operations.iter().any(asks_something) {
             return Self { moved, ..Self::default() };
         }
         let mut keys: Vec<Vec<Operation>> = Vec::new();
@@ -166,8 +170,12 @@ pub(super) enum Next {
 struct Way {
     /// The keys that it looks up: the field's number and the key's.
     keys: Vec<(usize, usize)>,
-    /// The fields that it writes only if they are empty.
+    /// Whether its record has to be read: for what it holds, or for its id.
     reads: bool,
+    /// Whether it is not told which of an update and a creation it is before that.
+    decides: bool,
+    /// Whether there is nothing to do if there is no such record.
+    needs_record: bool,
     /// Whether its record is still to get its new match value, and so to be written to by its id.
     moves: bool,
     /// What the record holds, once it was read; none if there is no record.
@@ -179,6 +187,16 @@ struct Way {
     refused: Option<Outcome>,
     /// Whether its outcome was given out.
     over: bool,
+}
+
+/// Whether an operation has nothing to do to a record that is there if no field is left to write.
+fn is_about_fields(operation: &Operation) -> bool {
+    match operation.kind {
+        OperationKind::Upsert | OperationKind::Create | OperationKind::Update => true,
+        OperationKind::Delete | OperationKind::Archive | OperationKind::Clear | OperationKind::Append => {
+            false
+        }
+    }
 }
 
 /// How all operations stand that ask something.
@@ -201,11 +219,11 @@ struct KeyState {
 
 impl<'a> Ways<'a> {
     pub(super) fn new(
-        asks: &'a CompiledAsks,
+        destination: &'a HttpDestination,
         asked: &'a Asked,
         operations: &'a [Operation],
-        style: ValueStyle,
     ) -> Self {
+        let (asks, style) = (&destination.asks, destination.values);
         let mut ways = Self { asks, asked, operations, style, ways: HashMap::new(), keys: Vec::new() };
         let mut numbers: Vec<HashMap<&str, usize>> = Vec::new();
         for keys in &asked.keys {
@@ -215,12 +233,15 @@ impl<'a> Ways<'a> {
         for (position, operation) in operations.iter().enumerate() {
             let own = operation.asks.as_deref().filter(|_| !asks.is_empty());
             let moves = !asked.moved.is_empty() && is_moved(operation);
-            if own.is_none() && !moves {
+            let finds = destination.finds(operation);
+            if own.is_none() && !moves && !finds {
                 continue;
             }
             let lookups = by_field(own.and_then(|own| own.lookups.as_ref()));
-            let reads = own.is_some_and(|own| own.if_empty.is_some()) && asks.read.is_some();
-            let mut way = Way { reads, moves, ..Way::default() };
+            let fills_in = own.is_some_and(|own| own.if_empty.is_some()) && asks.read.is_some();
+            let decides = finds && !destination.operations.contains_key(&operation.kind);
+            let needs_record = (finds && !decides) || operation.kind == OperationKind::Update;
+            let mut way = Way { reads: fills_in || finds, decides, needs_record, moves, ..Way::default() };
             for (number, lookup) in asks.lookups.iter().enumerate() {
                 let Some(value) = lookups.get(&lookup.field) else { continue };
                 let by = serde_json::to_string(&lookup.by).unwrap_or_default();
@@ -302,7 +323,7 @@ impl<'a> Ways<'a> {
                 }
                 None if way.reads => return Next::Send(Step::Read, position),
                 None => None,
-                Some(None) if operation.kind == OperationKind::Update => {
+                Some(None) if way.needs_record => {
                     return Next::Done(Outcome::Skipped { why: SkipReason::Missing });
                 }
                 Some(read) => read.as_ref(),
@@ -312,22 +333,28 @@ impl<'a> Ways<'a> {
             way.links = links.filter_map(|(number, other)| Some((number, other?.id))).collect();
             match read {
                 // The record holds all that the row has to say.
-                Some(record) if fields == "{}" => {
+                Some(record) if fields == "{}" && is_about_fields(operation) => {
                     if way.links.is_empty() {
                         return Next::Done(Outcome::Skipped { why: SkipReason::NothingToSay });
                     }
                     way.written = Some((Some(record.id.clone()), Some(false)));
                 }
                 Some(_) | None => {
-                    let rewritten =
-                        Operation { fields: Json::written(fields), asks: None, ..operation.clone() };
+                    let kind = match (way.decides, read) {
+                        (false, _) => operation.kind,
+                        (true, Some(_)) => OperationKind::Update,
+                        (true, None) => OperationKind::Create,
+                    };
+                    let id = operation.id.clone().or_else(|| Some(read?.id.clone()));
+                    let fields = Json::written(fields);
+                    let rewritten = Operation { kind, id, fields, asks: None, ..operation.clone() };
                     if way.moves {
                         return self.moved(position, rewritten);
                     }
                     if let Some(cell) = self.asked.rewritten.get(position) {
                         cell.get_or_init(|| rewritten);
                     }
-                    return Next::Send(Step::Write(operation.kind), position);
+                    return Next::Send(Step::Write(kind), position);
                 }
             }
         }

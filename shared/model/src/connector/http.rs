@@ -65,7 +65,8 @@ pub struct HttpConnector {
     /// What can be done with which object, and how: by the object's name, or `*` for all others.
     pub objects: BTreeMap<String, BTreeMap<OperationKind, HttpOperation>>,
     /// How records of an object are read by their match field: by the object's name, or `*` for all others. With it a sync can
-    /// write fields only if they are empty (`write: if_empty`), and look up records of this object (`lookup`). Its
+    /// write fields only if they are empty (`write: if_empty`), and look up records of this object (`lookup`); operations that need the
+    /// record's id find it, and an object with `create` and `update` but no `upsert` can be upserted: what is found is updated. Its
     /// `answer.results` says where the records stand, and in each of them the `id` and the `fields`; a row that is not among
     /// them has no record.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -296,17 +297,36 @@ impl HttpConnector {
     /// What can be done with an object; `None` if the connector doesn't know the object.
     #[must_use]
     pub fn capabilities(&self, object: &str) -> Option<Capabilities> {
-        let operations = self.operations(object)?.iter().map(|(kind, operation)| {
-            (*kind, Capability { repeat: operation.repeat(*kind), needs_id: operation.needs_id() })
-        });
+        let finds_ids = self.read(object).is_some();
+        let own = self.operations(object)?;
+        let mut operations: BTreeMap<OperationKind, Capability> = own
+            .iter()
+            .map(|(kind, operation)| {
+                let needs_id = operation.needs_id() && !finds_ids;
+                (*kind, Capability { repeat: operation.repeat(*kind), needs_id })
+            })
+            .collect();
+        if self.finds_first(object) {
+            // What may have been created is found before anything is sent again.
+            let capability = Capability { repeat: Repeat::Safe, needs_id: false };
+            operations.insert(OperationKind::Upsert, capability);
+        }
         let reads_fields =
             |read: &HttpOperation| read.answer.results.as_ref().is_some_and(|it| it.fields.is_some());
         Some(Capabilities {
             if_empty: self.read(object).is_some_and(reads_fields),
             lookups: !self.reads.is_empty(),
             follows_id: self.moved(object).is_some(),
-            ..Capabilities::of(operations.collect(), self.values)
+            ..Capabilities::of(operations, self.values)
         })
+    }
+
+    /// Whether an upsert of this object is a read first, and then an update of what was found or a creation: the API has nothing that does both.
+    #[must_use]
+    pub fn finds_first(&self, object: &str) -> bool {
+        let has = |kind| self.operations(object).is_some_and(|operations| operations.contains_key(&kind));
+        let halves = has(OperationKind::Create) && has(OperationKind::Update);
+        halves && !has(OperationKind::Upsert) && self.read(object).is_some()
     }
 
     /// How records of an object are read.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Field, LookupField, MatchColumn, Write};
+use crate::operation::OperationKind;
 
 /// One flow: an unload's rows to one object of a connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -179,6 +180,19 @@ pub enum OnRemoved {
         /// Which records.
         archive: Scope,
     },
+}
+
+impl OnRemoved {
+    /// The operation by which records of rows that are gone are dealt with; none if they stay.
+    #[must_use]
+    pub const fn operation(&self) -> Option<OperationKind> {
+        match self {
+            Self::Word(OnRemovedWord::Nothing) => None,
+            Self::Word(OnRemovedWord::Delete) | Self::Delete { .. } => Some(OperationKind::Delete),
+            Self::Word(OnRemovedWord::Archive) | Self::Archive { .. } => Some(OperationKind::Archive),
+            Self::Clear { .. } => Some(OperationKind::Clear),
+        }
+    }
 }
 
 /// The plain forms of `on_removed`.

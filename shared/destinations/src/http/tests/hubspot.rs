@@ -190,6 +190,102 @@ moves:
     assert_eq!((moved.id, moved.fields["phone"].as_str()), (id, r#""1""#));
 }
 
+/// An API that creates by one call and updates by another, by its own id; and searches.
+const HALVES: &str = r#"
+name: Desk
+objects:
+  people:
+    create: { method: POST, path: /people, body: $record, answer: { results: { at: "", by: [position], id: /id }, created_statuses: [200] } }
+    update: { method: PUT, path: "/people/{id}", body: $fields, answer: { results: { at: "", by: [position], id: /id } } }
+    delete: { method: DELETE, path: "/people/{id}" }
+reads:
+  people:
+    method: POST
+    path: /people/search
+    body: { field: $match.field, value: $match.value }
+    answer: { results: { at: /data, by: [{ match: "/{match.field}" }], id: /id, fields: "" } }
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_record_is_found_first_where_it_is_told_by_its_own_id_only() {
+    let file = connector(HALVES);
+    let seeded = || {
+        let twin =
+            ConnectorTwin::builder(file.clone()).token("pat-twin").key("people", ["ref"]).build().unwrap();
+        for n in 0..3 {
+            twin.seed("people", &format!("r{n}"), &json!({"ref": format!("r{n}"), "name": "old"}));
+        }
+        twin
+    };
+    let row = |n: u32, kind, fields: &Value| operation(n, kind, &json!({"ref": format!("r{n}")}), fields);
+    let faults =
+        [json!(null), json!("reset"), json!({"status": {"code": 429}}), json!({"status": {"code": 500}})];
+    for (mode, kind, words_of) in [
+        ("upsert", OperationKind::Upsert, ["accepted", "accepted", "accepted", "created", "created"]),
+        (
+            "update_only",
+            OperationKind::Update,
+            ["accepted", "accepted", "accepted", "skipped Missing", "skipped Missing"],
+        ),
+        (
+            "upsert",
+            OperationKind::Delete,
+            ["accepted", "accepted", "accepted", "skipped Missing", "skipped Missing"],
+        ),
+    ] {
+        for fault in &faults {
+            let twin = seeded();
+            if !fault.is_null() {
+                let when = json!({"path_contains": "search", "nth": 2});
+                twin.set_faults(script(json!([{"when": when, "what": fault}])));
+            }
+            let mut definition = definition(&file, "http://twin", "people", "ref", &json!({}));
+            definition.sync.mode = serde_json::from_value(json!(mode)).unwrap();
+            definition.sync.on_removed = serde_json::from_value(json!({"delete": "any"})).unwrap();
+            let bench = Bench::in_process(&twin);
+            let destination = bench.open(&definition, 1);
+            let fields = if kind == OperationKind::Delete { json!({}) } else { json!({"name": "new"}) };
+            let rows: Vec<Operation> = (0..5).map(|n| row(n, kind, &fields)).collect();
+            for again in [false, true] {
+                let (rest, memory) = bench.deliver(&*destination, &rows, MINUTE * 5).await;
+                assert_eq!(rest.unwrap(), Rest::Nothing, "{mode} {kind:?} {fault}");
+                if !again {
+                    assert_eq!(words(&memory), words_of, "{mode} {kind:?} {fault}");
+                }
+            }
+            let held = twin.records("people");
+            let count = if kind == OperationKind::Delete {
+                0
+            } else if kind == OperationKind::Update {
+                3
+            } else {
+                5
+            };
+            assert_eq!(held.len(), count, "{mode} {kind:?} {fault}");
+            assert!(held.iter().all(|record| record.fields["name"] == r#""new""#), "{mode} {kind:?} {fault}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_contact_that_was_there_before_is_archived_by_the_id_that_is_found() {
+    let twin = builder().build();
+    for n in 0..120 {
+        twin.seed("contacts", [("ref", format!("c{n}").as_str())]).unwrap();
+    }
+    let mut definition = sync("contacts", "ref", json!({"firstname": "name"}));
+    definition.sync.on_removed = serde_json::from_value(json!({"archive": "any"})).unwrap();
+    let bench = Bench::in_process(&twin);
+    let destination = bench.open(&definition, 1);
+    let archive = |n: u32| operation(n, OperationKind::Archive, &json!({"ref": format!("c{n}")}), &json!({}));
+    let rows: Vec<Operation> = (100..140).map(archive).collect();
+    let (rest, memory) = bench.deliver(&*destination, &rows, MINUTE).await;
+    assert_eq!(rest.unwrap(), Rest::Nothing);
+    let tally = memory.tally();
+    assert_eq!((tally.get("accepted"), tally.get("skipped Missing")), (Some(&20), Some(&20)), "{tally:?}");
+    assert_eq!((twin.count("contacts"), twin.archived("contacts").len()), (100, 20));
+}
+
 #[tokio::test(start_paused = true)]
 async fn custom_objects_are_written_and_associated_by_labels() {
     for object in ["2-4567890", "p1234567_vehicles"] {

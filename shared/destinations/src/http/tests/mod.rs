@@ -8,13 +8,13 @@ use penstock_model::Failure;
 use penstock_model::connector::{Connector, HttpConnector};
 use penstock_model::definition::ResolvedSync;
 use penstock_model::operation::{Operation, OperationKind};
-use penstock_model::port::{Boxed, Clock};
-use penstock_twins::{Broken, Script, Twin};
+use penstock_model::port::Clock;
+use penstock_twins::{Script, Twin};
 use serde_json::{Value, json};
 
-use super::transport::{Request, Response, Sent, Transport, TransportError, TransportErrorKind};
+use super::transport::Transport;
 use crate::destination::{Destination, Rest, Work};
-use crate::testing::{Kept, Memory, Short, TokioClock, operation};
+use crate::testing::{InProcess, Kept, Memory, Short, TokioClock, operation};
 use crate::{Parts, ReqwestTransport, built_in, open};
 
 mod asks;
@@ -58,36 +58,6 @@ fn definition(
         "address": address,
     }))
     .unwrap()
-}
-
-/// A twin in the same process: no socket, so that time can be paused.
-struct InProcess<T>(T);
-
-impl<T> std::fmt::Debug for InProcess<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("InProcess")
-    }
-}
-
-impl<T: Twin> Transport for InProcess<T> {
-    fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
-        Box::pin(async move {
-            let path = request.url.strip_prefix("http://twin").unwrap().to_owned();
-            // A round trip takes a moment, so that requests are in flight together.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let reply = self.0.handle(&request.method, &path, &request.headers, &request.whole_body());
-            tokio::time::sleep(reply.after).await;
-            match reply.outcome {
-                Ok(answer) => {
-                    let (parts, body) = answer.into_parts();
-                    Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
-                }
-                Err(Broken::Reset | Broken::AnswerLost | Broken::Truncated { .. }) => {
-                    Err(TransportError { sent: Sent::Maybe, kind: TransportErrorKind::Broken, source: None })
-                }
-            }
-        })
-    }
 }
 
 /// A destination with its clock and secrets.

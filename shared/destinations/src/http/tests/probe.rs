@@ -45,15 +45,13 @@ async fn hubspot_lists_a_record_or_refuses_the_token() {
 async fn amplitude_misses_the_events_and_not_the_key() {
     let file = include_str!("../../connectors/amplitude.yaml");
     let auth = json!({"body": {"secret": "amplitude"}});
-    for (secret, verdict) in [("key", Verdict::Accepted), ("other", Verdict::Unauthorized)] {
-        let Some(Connector::Http(described)) = built_in("amplitude") else {
-            panic!("amplitude is described by a file")
-        };
-        let twin = ConnectorTwin::builder(*described).auth(Auth::Body("key".into())).build().unwrap();
-        let shown = probed(&twin, file, &auth, secret).await;
-        assert_eq!(shown.verdict, verdict, "{secret}: {shown:?}");
-        assert_eq!(twin.held().values().sum::<usize>(), 0);
-    }
+    let Some(Connector::Http(described)) = built_in("amplitude") else {
+        panic!("amplitude is described by a file")
+    };
+    let twin = ConnectorTwin::builder(*described).auth(Auth::Body("key".into())).build().unwrap();
+    let shown = probed(&twin, file, &auth, "key").await;
+    assert_eq!(shown.verdict, Verdict::Accepted, "{shown:?}");
+    assert_eq!(twin.held().values().sum::<usize>(), 0);
 }
 
 /// An API that answers a probe as it is told to.

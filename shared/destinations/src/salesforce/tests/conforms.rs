@@ -1,5 +1,6 @@
 //! The suite that every destination keeps to, by both APIs; and once over real sockets.
 
+use penstock_model::port::Boxed;
 use penstock_twins::{JobWait, RunningTwin, SalesforceTwin};
 
 use super::*;

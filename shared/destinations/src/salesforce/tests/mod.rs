@@ -6,14 +6,13 @@ use std::time::Duration;
 use penstock_model::Failure;
 use penstock_model::definition::ResolvedSync;
 use penstock_model::operation::{Operation, OperationKind};
-use penstock_model::port::{Boxed, Clock};
-use penstock_twins::{Broken, SalesforceTwin, SalesforceTwinBuilder, Script, Twin};
+use penstock_model::port::Clock;
+use penstock_twins::{SalesforceTwin, SalesforceTwinBuilder, Script, Twin};
 use serde_json::{Value, json};
 
 use crate::destination::{Destination, JobMaker, NotedJob, Rest, Work};
-use crate::http::transport::{Request, Response, Sent, TransportError, TransportErrorKind};
-use crate::testing::{Kept, Memory, Short, TokioClock, operation};
-use crate::{Parts, Transport, built_in, open};
+use crate::testing::{InProcess, Kept, Memory, Short, TokioClock, operation};
+use crate::{Parts, built_in, open};
 
 mod bulk;
 mod collections;
@@ -22,36 +21,6 @@ mod insert;
 mod signing_in;
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// A twin in the same process: no socket, so that time can be paused.
-#[derive(Clone)]
-struct InProcess(SalesforceTwin);
-
-impl std::fmt::Debug for InProcess {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("InProcess")
-    }
-}
-
-impl Transport for InProcess {
-    fn send(&self, request: Request) -> Boxed<'_, Result<Response, TransportError>> {
-        Box::pin(async move {
-            let path = request.url.strip_prefix("http://twin").unwrap().to_owned();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let reply = self.0.handle(&request.method, &path, &request.headers, &request.whole_body());
-            tokio::time::sleep(reply.after).await;
-            match reply.outcome {
-                Ok(answer) => {
-                    let (parts, body) = answer.into_parts();
-                    Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body })
-                }
-                Err(Broken::Reset | Broken::AnswerLost | Broken::Truncated { .. }) => {
-                    Err(TransportError { sent: Sent::Maybe, kind: TransportErrorKind::Broken, source: None })
-                }
-            }
-        })
-    }
-}
 
 /// An org with an object of it, and a sync into that.
 struct Org {
