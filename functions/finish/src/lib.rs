@@ -119,6 +119,7 @@ async fn report(
         work,
         rejections: committed.rejections,
         pending: committed.pending,
+        mapping_changes: plan.mapping_changes(),
         null_counts: committed.null_counts,
         unload: plan.unload.prefix.clone(),
         folded: Vec::new(),

@@ -12,6 +12,7 @@ use penstock_model::contract::{CONTRACT, GateRequest, GateResponse, GateVerdict,
 use penstock_model::definition::Mode;
 use penstock_model::failure::{Failure, FailureName};
 use penstock_model::guard::{self, DiffCounts, Nulls};
+use penstock_model::mapping_change::MappingChange;
 use penstock_model::operation::{Chunk, ChunkRange};
 use penstock_model::port::{Condition, Objects};
 use penstock_model::run_plan::{DiffMode, GateDecision, RunPlan, SplitCounts};
@@ -155,20 +156,38 @@ fn check_guards(plan: &RunPlan, counts: &DiffCounts, nulls: &BTreeMap<String, u6
     }
     let names_changes = tripped.iter().any(|tripped| tripped.guard == GuardName::MaxChanged);
     let mut messages: Vec<_> = tripped.into_iter().map(|tripped| tripped.message).collect();
-    messages.extend(cause(plan).filter(|_| names_changes).map(str::to_owned));
+    if names_changes {
+        messages.extend(causes(plan));
+    }
     Err(Failure::new(FailureName::GuardTripped, format!("sync {}: {}", plan.run.sync, messages.join("; "))))
 }
 
 /// Why so many rows would be sent that may not have changed at all.
-fn cause(plan: &RunPlan) -> Option<&'static str> {
+fn causes(plan: &RunPlan) -> Vec<String> {
     if plan.options.full {
-        return Some("the run was started with --full, which sends every row");
+        return vec!["the run was started with --full, which sends every row".to_owned()];
     }
-    let before = plan.snapshot.as_ref()?;
-    (before.mapping_hash != plan.mapping_hash && plan.diff == DiffMode::Full).then_some(
-        "the cause is the sync's fields, which have changed since its last run: on_mapping_change: resend sends every row \
-         again, and from_now_on only rows that change",
-    )
+    let is_full = plan.diff == DiffMode::Full;
+    let is_cause = |change: &MappingChange| match change {
+        // Otherwise rows are compared as they were before.
+        MappingChange::Fields | MappingChange::NaiveTimestamps { .. } => is_full,
+        MappingChange::JsonColumns { .. } => false,
+        MappingChange::HashVersion { .. } | MappingChange::ColumnTypes { .. } => true,
+    };
+    let changes = plan.mapping_changes();
+    let named: Vec<String> =
+        changes.iter().filter(|change| is_cause(change)).map(ToString::to_string).collect();
+    if named.is_empty() {
+        return named;
+    }
+    let mut causes = vec![format!("the cause is {}", named.join("; and "))];
+    if is_full && changes.iter().any(MappingChange::is_decided) {
+        causes.push(
+            "on_mapping_change: resend sends every row again, and from_now_on only rows that change"
+                .to_owned(),
+        );
+    }
+    causes
 }
 
 fn append_counts(plan: &RunPlan) -> DiffCounts {

@@ -219,6 +219,7 @@ async fn report_nothing(
         work,
         rejections: Vec::new(),
         pending: 0,
+        mapping_changes: Vec::new(),
         null_counts: std::collections::BTreeMap::new(),
         unload,
         folded,

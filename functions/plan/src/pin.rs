@@ -1,9 +1,11 @@
 //! Everything a run needs to know, looked up once and pinned.
 
+use penstock_columnar::canonical::HASH_VERSION;
 use penstock_columnar::mapping::Mapping;
 use penstock_columnar::{split, unload};
 use penstock_model::contract::{PlanRequest, RunRef};
 use penstock_model::definition::{Mode, OnRemoved, OnRemovedWord, Problem, ResolvedSync, Scope};
+use penstock_model::mapping_change::{self, Hashing, Today};
 use penstock_model::operation::OperationKind;
 use penstock_model::run_plan::{HashedColumn, RunPlan};
 use penstock_model::unload::{Column, ColumnType};
@@ -46,24 +48,40 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
         // Nothing was ever sent, and nothing is to be.
         (Source::Empty(attempt), None) => return Ok(Pinned::NothingNew { unload: attempt.prefix }),
     };
-    let is_empty = found.unload.files.is_empty();
-    let columns = unload::with_zone(found.columns, definition.unload.naive_timestamps.as_deref())?;
     let capabilities = definition.capabilities();
-    let mapping = Mapping::compile(&definition.sync, (!is_empty).then_some(&columns), &capabilities)
-        .map_err(|problems| invalid(name, &problems))?;
+    let compile = |columns: Option<&[Column]>| {
+        Mapping::compile(&definition.sync, columns, &capabilities)
+            .map_err(|problems| invalid(name, &problems))
+    };
+    // What files disagree on is nothing to a sync that does not use it.
+    found.check(compile(None)?.columns().iter().chain(&definition.unload.primary_key))?;
+    let is_empty = found.unload.files.is_empty();
+    let naive = unload::NaiveTimestamps::parse(definition.unload.naive_timestamps.as_deref())?;
+    let stated = found.columns;
+    let columns = unload::with_zone(stated.clone(), definition.unload.naive_timestamps.as_deref())?;
+    let mapping = compile((!is_empty).then_some(&columns))?;
     let mapping_hash = mapping.hash();
     let key_columns = key_columns(&definition, &columns)?;
+    let known = (!is_empty).then_some(columns.as_slice());
+    let hashed_columns = hashed_columns(&definition, known, mapping.columns())?;
+    let hashing = Hashing {
+        version: HASH_VERSION,
+        naive_offset_s: naive.zone_s(),
+        columns: used_columns(&stated, &hashed_columns, &key_columns, None),
+    };
 
     if let Some(manifest) = &manifest {
         snapshot::check_binding(&definition, manifest, options)?;
         snapshot::check_age(name, &found.unload, manifest, options)?;
         if !options.full {
-            snapshot::check_key_columns(name, &key_columns, manifest)?;
+            snapshot::check_key_columns(name, &key_columns, &hashing, manifest)?;
         }
     }
-    let diff = snapshot::diff_mode(&definition, options, manifest.as_ref(), mapping_hash);
+    let today = Today { mapping_hash, hashed_columns: &hashed_columns, hashing: &hashing };
+    let changes = manifest.as_ref().map_or_else(Vec::new, |manifest| mapping_change::since(manifest, today));
+    let diff = snapshot::diff_mode(&definition, options, manifest.as_ref(), &changes);
     let is_nothing = match &manifest {
-        Some(manifest) => snapshot::nothing_new(&definition, &found.unload, manifest, &diff, mapping_hash),
+        Some(manifest) => snapshot::nothing_new(&definition, &found.unload, manifest, &diff, &changes),
         // Nothing was ever delivered, so that nothing was rejected.
         None => options.replay.is_some(),
     };
@@ -74,7 +92,7 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
     // Keys of another primary key, or of another type, can't be compared with today's.
     let comparable = |manifest: &penstock_model::snapshot::SnapshotManifest| {
         manifest.binding.primary_key == definition.binding().primary_key
-            && snapshot::check_key_columns(name, &key_columns, manifest).is_ok()
+            && snapshot::check_key_columns(name, &key_columns, &hashing, manifest).is_ok()
     };
     let manifest = manifest.filter(comparable);
     if options.replay.is_some() && manifest.is_none() {
@@ -84,11 +102,10 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
         ));
     }
 
-    let known = (!is_empty).then_some(columns.as_slice());
-    let hashed_columns = hashed_columns(&definition, known, mapping.columns())?;
     // Without rows there is nothing whose hash could differ.
     let compared = manifest.as_ref().filter(|_| !is_empty);
-    let compare_columns = snapshot::compare_columns(name, &hashed_columns, &columns, compared, &diff)?;
+    let compare = snapshot::compare(name, today, &columns, compared, &diff)?;
+    let (compare_columns, compare_zone) = compare.map_or((None, None), |by| (Some(by.columns), by.zone));
 
     let splits = split::cut(&found.unload, context.sizes.split);
     let append = match (definition.sync.mode, &options.replay) {
@@ -114,6 +131,8 @@ pub(crate) async fn pin(context: &Context, request: &PlanRequest, run: &RunRef) 
         key_columns,
         hashed_columns,
         compare_columns,
+        hashing: Some(hashing),
+        compare_zone,
         splits,
         snapshot: manifest,
         pointer,

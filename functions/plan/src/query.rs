@@ -87,5 +87,5 @@ pub(crate) fn empty(attempt: &UnloadAttempt, manifest: &SnapshotManifest) -> Dis
         completed_at,
         files: Vec::new(),
     };
-    Discovered { unload, columns: manifest.key_columns.clone() }
+    Discovered { unload, columns: manifest.key_columns.clone(), unusable: Vec::new() }
 }

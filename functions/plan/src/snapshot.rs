@@ -2,6 +2,7 @@
 
 use penstock_model::contract::{GuardName, RunOptions};
 use penstock_model::definition::{Mode, OnMappingChange, ResolvedSync};
+use penstock_model::mapping_change::{self, CompareZone, Hashing, MappingChange, Today, compare_zone, zone};
 use penstock_model::run_plan::{DiffMode, HashedColumn};
 use penstock_model::snapshot::SnapshotManifest;
 use penstock_model::unload::{Column, PinnedUnload};
@@ -65,18 +66,35 @@ pub(crate) fn check_age(
     Ok(())
 }
 
-/// Refuses key columns of another type than the snapshot's: their keys could not be compared.
+/// Refuses key columns of another type than the snapshot's, or whose timestamps count as those of another zone: their keys
+/// could not be compared.
 pub(crate) fn check_key_columns(
     name: &str,
     columns: &[Column],
+    hashing: &Hashing,
     manifest: &SnapshotManifest,
 ) -> Result<(), Failure> {
+    let before = manifest.hashing.as_ref().filter(|before| before.naive_offset_s != hashing.naive_offset_s);
+    let is_key =
+        |column: &&Column| columns.iter().any(|key| key.name.to_lowercase() == column.name.to_lowercase());
+    if let Some((before, column)) = before.zip(hashing.naive_columns().find(is_key)) {
+        return Err(Failure::new(
+            FailureName::SyncInvalid,
+            format!(
+                "sync {name}: the unload's naive_timestamps was {} at the last run and is {} now, and primary key column {} is a \
+                 timestamp without zone, so that every key would be another one; set it as it was, or run with --full",
+                zone(before.naive_offset_s),
+                zone(hashing.naive_offset_s),
+                column.name
+            ),
+        ));
+    }
     for (now, before) in columns.iter().zip(&manifest.key_columns) {
         if now.kind != before.kind {
             return Err(Failure::new(
                 FailureName::UnloadSchemaMismatch,
                 format!(
-                    "sync {name}: primary key column {} was {:?} in the last unload and is {:?} in this one; unload it \
+                    "sync {name}: primary key column {} was {} in the last unload and is {} in this one; unload it \
                      in its old type, or run with --full",
                     now.name, before.kind, now.kind
                 ),
@@ -91,7 +109,7 @@ pub(crate) fn diff_mode(
     definition: &ResolvedSync,
     options: &RunOptions,
     snapshot: Option<&SnapshotManifest>,
-    mapping_hash: u64,
+    changes: &[MappingChange],
 ) -> DiffMode {
     use penstock_model::definition::FirstRun;
     if let Some(replay) = &options.replay {
@@ -103,31 +121,50 @@ pub(crate) fn diff_mode(
             FirstRun::Send => DiffMode::Changes,
             FirstRun::Baseline => DiffMode::Baseline,
         },
-        Some(snapshot) => match definition.sync.on_mapping_change {
-            OnMappingChange::Resend if snapshot.mapping_hash != mapping_hash => DiffMode::Full,
+        Some(_) => match definition.sync.on_mapping_change {
+            OnMappingChange::Resend if changes.iter().any(MappingChange::is_decided) => DiffMode::Full,
+            OnMappingChange::FromNowOn if changes.iter().any(MappingChange::is_incomparable) => {
+                DiffMode::Rebuild
+            }
             OnMappingChange::Resend | OnMappingChange::FromNowOn => DiffMode::Changes,
         },
     }
 }
 
-/// The columns of the snapshot's hashes, where they differ from today's and rows must still be comparable.
-pub(crate) fn compare_columns(
+/// What the snapshot's row hashes were made of, where that differs from today's and rows must still be comparable.
+#[derive(Debug)]
+pub(crate) struct Compare {
+    pub(crate) columns: Vec<String>,
+    pub(crate) zone: Option<CompareZone>,
+}
+
+/// See [`Compare`].
+pub(crate) fn compare(
     name: &str,
-    hashed: &[String],
+    today: Today<'_>,
     available: &[Column],
     snapshot: Option<&SnapshotManifest>,
     diff: &DiffMode,
-) -> Result<Option<Vec<String>>, Failure> {
-    let Some(snapshot) = snapshot.filter(|snapshot| snapshot.hashed_columns != hashed) else {
+) -> Result<Option<Compare>, Failure> {
+    let Some(snapshot) = snapshot else { return Ok(None) };
+    let zone = compare_zone(snapshot, today.hashing);
+    let is_incomparable = mapping_change::since(snapshot, today).iter().any(MappingChange::is_incomparable);
+    if snapshot.hashed_columns == today.hashed_columns && zone.is_none() && !is_incomparable {
         return Ok(None);
-    };
+    }
     match diff {
-        DiffMode::Full => return Ok(None),
-        // A replay leaves all other rows' hashes as they are: they must stay hashes of the same columns.
+        DiffMode::Full | DiffMode::Rebuild => return Ok(None),
+        // A replay leaves all other rows' hashes as they are: they must stay hashes of the same kind.
         DiffMode::Replay { .. } => {
+            let changed = mapping_change::since(snapshot, today);
+            let changed: Vec<String> = changed.iter().map(ToString::to_string).collect();
             return Err(Failure::new(
                 FailureName::SyncInvalid,
-                format!("sync {name}: its fields have changed since its last run; run it once, then replay"),
+                format!(
+                    "sync {name}: a replay compares rows with the last run's, and can't because of {}; run the sync once, then \
+                     replay",
+                    changed.join("; and of ")
+                ),
             ));
         }
         DiffMode::Changes | DiffMode::Baseline => {}
@@ -139,7 +176,7 @@ pub(crate) fn compare_columns(
         .filter(|column| !available.iter().any(|have| have.name.to_lowercase() == *column))
         .collect();
     if lost.is_empty() {
-        return Ok(Some(snapshot.hashed_columns.clone()));
+        return Ok(Some(Compare { columns: snapshot.hashed_columns.clone(), zone }));
     }
     Err(Failure::new(
         FailureName::SyncInvalid,
@@ -157,19 +194,19 @@ pub(crate) fn nothing_new(
     unload: &PinnedUnload,
     manifest: &SnapshotManifest,
     diff: &DiffMode,
-    mapping_hash: u64,
+    changes: &[MappingChange],
 ) -> bool {
     if definition.sync.mode == Mode::Append {
         return false;
     }
     let comparable = match diff {
         DiffMode::Changes | DiffMode::Baseline => true,
-        DiffMode::Full => false,
+        DiffMode::Full | DiffMode::Rebuild => false,
         DiffMode::Replay { .. } => return manifest.overlay.is_empty(),
     };
     comparable
         && manifest.unload.identity == unload.identity
-        && manifest.mapping_hash == mapping_hash
+        && !changes.iter().any(MappingChange::is_decided)
         && manifest.binding == definition.binding()
         && manifest.overlay.iter().all(|file| file.pending == 0)
 }

@@ -1,5 +1,6 @@
 //! What a person sees of a run, and what a program gets.
 
+use penstock_model::mapping_change::MappingChange;
 use penstock_model::report::{ApiUsage, Counts, RunReport, RunStatus};
 use serde::Serialize;
 
@@ -16,6 +17,9 @@ pub struct RunResult {
     pub failure: Option<FailureShown>,
     /// Whether `penstock redrive` can carry it on once the cause is mended.
     pub redrivable: bool,
+    /// What of mapping and hashing had changed since the run before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mapping_changes: Vec<MappingChange>,
     /// What most rejected rows complain of, most frequent first.
     pub rejections: Vec<Complaint>,
     /// Rows.
@@ -48,6 +52,7 @@ impl RunResult {
             failure,
             // What has a report is committed.
             redrivable: false,
+            mapping_changes: report.mapping_changes.clone(),
             rejections: Vec::new(),
             counts: report.counts,
             api: report.api,
@@ -63,6 +68,7 @@ impl RunResult {
             run_id: String::new(),
             failure: Some(FailureShown { name: name.to_owned(), message }),
             redrivable: false,
+            mapping_changes: Vec::new(),
             rejections: Vec::new(),
             counts: Counts::default(),
             api: ApiUsage::default(),
@@ -116,6 +122,8 @@ impl RunResult {
         if let Some(failure) = &self.failure {
             lines.push(format!("  failure     {}: {}", failure.name, failure.message));
         }
+        let changes = self.mapping_changes.iter();
+        lines.extend(changes.map(|change| format!("  changed     {change}")));
         lines.extend(self.rejections.iter().map(|rejection| format!("  rejected    {}", rejection.line())));
         lines.join("\n") + "\n"
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
+use penstock_model::mapping_change::{self, CompareZone};
 use penstock_model::port::Objects;
 use penstock_model::run_plan::{HashedColumn, RunPlan};
 use penstock_model::unload::Column;
@@ -11,7 +12,7 @@ use penstock_model::{Failure, FailureName};
 
 use crate::canonical;
 use crate::fingerprint::{SplitRow, SplitWriter};
-use crate::reading::{Rows, SplitSource, read_split};
+use crate::reading::{Rows, SplitSource, read_split, rezoned};
 use crate::unload::{NaiveTimestamps, UnloadError};
 
 /// A split's fingerprints.
@@ -39,6 +40,16 @@ pub enum ReadError {
         /// What is missing.
         why: String,
     },
+    /// Another version of Penstock has planned the run: half of its rows would be hashed in one way and half in another.
+    #[error(
+        "the run was planned with row hashes of version {planned}, and this version of Penstock makes those of {ours}; start a new run"
+    )]
+    HashVersion {
+        /// The plan's.
+        planned: u32,
+        /// This build's.
+        ours: u32,
+    },
 }
 
 impl From<ReadError> for Failure {
@@ -46,6 +57,7 @@ impl From<ReadError> for Failure {
         match error {
             ReadError::Unload(error) => error.into(),
             ReadError::Plan { .. } => Self::new(FailureName::InvariantBroken, error.to_string()),
+            ReadError::HashVersion { .. } => Self::new(FailureName::ContractMismatch, error.to_string()),
         }
     }
 }
@@ -54,17 +66,23 @@ impl From<ReadError> for Failure {
 /// below the unload's root.
 ///
 /// # Errors
-/// [`ReadError::Unload`] if the split's files can't be read; [`ReadError::Plan`] if the plan contradicts itself.
+/// [`ReadError::Unload`] if the split's files can't be read; [`ReadError::Plan`] if the plan contradicts itself;
+/// [`ReadError::HashVersion`] if it is of a version of Penstock that hashed otherwise.
 pub async fn read_split_fingerprints(
     objects: &dyn Objects,
     plan: &RunPlan,
     split: u32,
 ) -> Result<SplitRead, ReadError> {
+    let planned =
+        plan.hashing.as_ref().map_or(mapping_change::Hashing::FIRST_VERSION, |hashing| hashing.version);
+    if planned != canonical::HASH_VERSION {
+        return Err(ReadError::HashVersion { planned, ours: canonical::HASH_VERSION });
+    }
     let out_of_step = |why: String| ReadError::Plan { why };
     let found = usize::try_from(split).ok().and_then(|at| plan.splits.get(at));
     let taken = found.ok_or_else(|| out_of_step(format!("it has no split {split}")))?;
-    let hashing = Hashing::new(plan)?;
     let naive = NaiveTimestamps::parse(plan.definition.unload.naive_timestamps.as_deref())?;
+    let hashing = Hashing::new(plan, naive)?;
     let source =
         SplitSource { objects, unload: &plan.unload, split: taken, columns: &hashing.columns, naive };
     let mut writer = SplitWriter::new(plan.partitions);
@@ -98,7 +116,23 @@ pub async fn read_split_fingerprints(
 struct Hashing {
     columns: Vec<Column>,
     hashed: Hashed,
-    compared: Option<Hashed>,
+    compared: Option<Compared>,
+}
+
+/// What the snapshot's row hashes cover, where that differs.
+struct Compared {
+    hashed: Hashed,
+    zone: Option<CompareZone>,
+    today: NaiveTimestamps,
+}
+
+impl Compared {
+    fn hashes(&self, batch: &RecordBatch) -> Result<Vec<u64>, UnloadError> {
+        match &self.zone {
+            None => self.hashed.hashes(batch),
+            Some(zone) => self.hashed.hashes(&rezoned(batch, zone, self.today)?),
+        }
+    }
 }
 
 /// Columns by how they are hashed.
@@ -135,11 +169,13 @@ impl Hashed {
 }
 
 impl Hashing {
-    fn new(plan: &RunPlan) -> Result<Self, ReadError> {
+    fn new(plan: &RunPlan, naive: NaiveTimestamps) -> Result<Self, ReadError> {
         let hashed = Hashed::of(plan, &plan.hashed_columns)?;
         let compared = plan.compare_columns.as_deref().map(|names| Hashed::of(plan, names)).transpose()?;
+        let compared =
+            compared.map(|hashed| Compared { hashed, zone: plan.compare_zone.clone(), today: naive });
         let mut columns: BTreeMap<String, Column> = BTreeMap::new();
-        let compared_columns = compared.iter().flat_map(Hashed::all);
+        let compared_columns = compared.iter().flat_map(|compared| compared.hashed.all());
         for column in plan.key_columns.iter().chain(hashed.all()).chain(compared_columns) {
             columns.entry(column.name.to_lowercase()).or_insert_with(|| column.clone());
         }

@@ -14,7 +14,7 @@ pub(crate) fn ledger(plan: &RunPlan, results: &[Unsettled]) -> Vec<LedgerEntry> 
         DiffMode::Replay { .. } => {
             plan.snapshot.iter().flat_map(|snapshot| snapshot.ledger.clone()).collect()
         }
-        DiffMode::Changes | DiffMode::Full | DiffMode::Baseline => Vec::new(),
+        DiffMode::Changes | DiffMode::Full | DiffMode::Baseline | DiffMode::Rebuild => Vec::new(),
     };
     let unsettled = plan.append.iter().enumerate().filter_map(|(index, entry)| {
         let mut pending: Vec<RowRange> =

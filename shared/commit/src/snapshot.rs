@@ -283,13 +283,21 @@ async fn write_manifest(
     };
     // A replay leaves the snapshot as it was but for the replayed keys: the rest still comes from the old unload, by
     // the old mapping.
-    let (unload, mapping_hash, null_counts) = match (&plan.diff, &plan.snapshot) {
-        (DiffMode::Replay { .. }, Some(snapshot)) => {
-            (snapshot.unload.clone(), snapshot.mapping_hash, snapshot.null_counts.clone())
-        }
-        (DiffMode::Replay { .. } | DiffMode::Changes | DiffMode::Full | DiffMode::Baseline, _) => {
-            ((&plan.unload).into(), plan.mapping_hash, gate.null_counts.clone())
-        }
+    let (unload, mapping_hash, hashing, null_counts) = match (&plan.diff, &plan.snapshot) {
+        (DiffMode::Replay { .. }, Some(snapshot)) => (
+            snapshot.unload.clone(),
+            snapshot.mapping_hash,
+            snapshot.hashing.clone(),
+            snapshot.null_counts.clone(),
+        ),
+        (
+            DiffMode::Replay { .. }
+            | DiffMode::Changes
+            | DiffMode::Full
+            | DiffMode::Baseline
+            | DiffMode::Rebuild,
+            _,
+        ) => ((&plan.unload).into(), plan.mapping_hash, plan.hashing.clone(), gate.null_counts.clone()),
     };
     Ok(SnapshotManifest {
         version: SNAPSHOT_VERSION,
@@ -300,6 +308,7 @@ async fn write_manifest(
         unload,
         key_columns: plan.key_columns.clone(),
         hashed_columns: plan.hashed_columns.clone(),
+        hashing,
         mapping_hash,
         partitions,
         overlay,

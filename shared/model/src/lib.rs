@@ -18,6 +18,7 @@ pub mod json;
 pub mod key;
 pub mod layout;
 pub mod lease;
+pub mod mapping_change;
 pub mod operation;
 pub mod outcome;
 pub mod port;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cost::Cost;
 use crate::dead_letter::{DeadLetter, Stage};
 use crate::failure::FailureName;
+use crate::mapping_change::MappingChange;
 use crate::outcome::Outcome;
 use crate::time::Timestamp;
 use crate::work::WorkByFunction;
@@ -214,6 +215,9 @@ pub struct RunReport {
     pub rejections: Vec<RejectionCount>,
     /// Overlay entries that the next run sends again.
     pub pending: u64,
+    /// What of mapping and hashing had changed since the run before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mapping_changes: Vec<MappingChange>,
     /// Null counts per mapped column.
     pub null_counts: BTreeMap<String, u64>,
     /// Where the unload lay.

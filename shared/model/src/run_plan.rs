@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Replay, RunOptions, RunRef};
-use crate::definition::ResolvedSync;
+use crate::definition::{Mode, ResolvedSync};
 use crate::guard::DiffCounts;
+use crate::mapping_change::{self, CompareZone, Hashing, MappingChange};
 use crate::operation::Chunk;
 use crate::port::ETag;
 use crate::report::Counts;
@@ -43,6 +44,12 @@ pub struct RunPlan {
     pub hashed_columns: Vec<String>,
     /// The columns that the snapshot's row hashes cover, where they differ: then `read` computes both.
     pub compare_columns: Option<Vec<String>>,
+    /// How row hashes are made; none if an earlier version of Penstock planned the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hashing: Option<Hashing>,
+    /// The zone that the snapshot's row hashes took timestamps to be of, where it differs; `compare_columns` are there, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare_zone: Option<CompareZone>,
     /// How the unload is cut.
     pub splits: Vec<Split>,
     /// Key partitions: a power of two.
@@ -129,6 +136,9 @@ pub enum DiffMode {
     Full,
     /// Nothing is sent: the destination is taken to be in step.
     Baseline,
+    /// The snapshot's row hashes say nothing of today's rows: a row whose key was delivered is taken to be in step, with today's
+    /// hash. What waits, what is added and what is removed goes its way.
+    Rebuild,
     /// Only rejected keys of the overlay are taken up again.
     Replay(Replay),
 }
@@ -151,6 +161,26 @@ impl RunPlan {
     #[must_use]
     pub fn known_columns(&self) -> Option<&[Column]> {
         (!self.unload.files.is_empty()).then_some(self.columns.as_slice())
+    }
+
+    /// Why rows may count as changed, or be sent, although no value of theirs has changed.
+    #[must_use]
+    pub fn mapping_changes(&self) -> Vec<MappingChange> {
+        let is_compared = match (self.definition.sync.mode, &self.diff) {
+            (Mode::Append, _) | (_, DiffMode::Replay(_) | DiffMode::Baseline) => false,
+            (_, DiffMode::Changes | DiffMode::Full | DiffMode::Rebuild) => true,
+        };
+        let Some(snapshot) = self.snapshot.as_ref().filter(|_| is_compared) else { return Vec::new() };
+        match &self.hashing {
+            Some(hashing) => {
+                let hashed_columns = &self.hashed_columns;
+                let today =
+                    mapping_change::Today { mapping_hash: self.mapping_hash, hashed_columns, hashing };
+                mapping_change::since(snapshot, today)
+            }
+            None if snapshot.mapping_hash != self.mapping_hash => vec![MappingChange::Fields],
+            None => Vec::new(),
+        }
     }
 
     /// The key partition of a key: the first bits of its hash.

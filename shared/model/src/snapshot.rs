@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Key;
 use crate::change::Previous;
+use crate::mapping_change::Hashing;
 use crate::time::Timestamp;
 use crate::unload::{Column, PinnedUnload};
 
@@ -89,6 +90,9 @@ pub struct SnapshotManifest {
     pub key_columns: Vec<Column>,
     /// The columns (lower case, sorted) that the row hashes cover.
     pub hashed_columns: Vec<String>,
+    /// How they are made; none in a manifest of the time before that was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hashing: Option<Hashing>,
     /// Hash of the mapping: fields, match, mode.
     pub mapping_hash: u64,
     /// The partitions, in order.

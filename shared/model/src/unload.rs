@@ -1,6 +1,7 @@
 //! An unload as one run pins it, and how it is cut into splits.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,77 @@ pub enum ColumnType {
     Map(Box<ColumnType>),
     /// A column that holds nothing but nulls and has no type.
     Null,
+}
+
+impl ColumnType {
+    /// Whether it is or holds a timestamp without a zone.
+    #[must_use]
+    pub fn has_naive(&self) -> bool {
+        match self {
+            Self::Naive => true,
+            Self::List(element) => element.has_naive(),
+            Self::Map(value) => value.has_naive(),
+            Self::Struct(fields) => fields.iter().any(|(_, kind)| kind.has_naive()),
+            Self::Bool
+            | Self::Int
+            | Self::Decimal { .. }
+            | Self::Float
+            | Self::Text
+            | Self::Binary
+            | Self::Uuid
+            | Self::Date
+            | Self::Time
+            | Self::Instant
+            | Self::Null => false,
+        }
+    }
+
+    /// The type that it has once timestamps without a zone are taken to be of one.
+    #[must_use]
+    pub fn zoned(self) -> Self {
+        match self {
+            Self::Naive => Self::Instant,
+            Self::List(element) => Self::List(Box::new(element.zoned())),
+            Self::Map(value) => Self::Map(Box::new(value.zoned())),
+            Self::Struct(fields) => {
+                Self::Struct(fields.into_iter().map(|(name, kind)| (name, kind.zoned())).collect())
+            }
+            other @ (Self::Bool
+            | Self::Int
+            | Self::Decimal { .. }
+            | Self::Float
+            | Self::Text
+            | Self::Binary
+            | Self::Uuid
+            | Self::Date
+            | Self::Time
+            | Self::Instant
+            | Self::Null) => other,
+        }
+    }
+}
+
+/// In words, for people.
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool => f.write_str("a boolean"),
+            Self::Int => f.write_str("a whole number"),
+            Self::Decimal { scale } => write!(f, "a decimal of scale {scale}"),
+            Self::Float => f.write_str("a floating-point number"),
+            Self::Text => f.write_str("text"),
+            Self::Binary => f.write_str("binary"),
+            Self::Uuid => f.write_str("a UUID"),
+            Self::Date => f.write_str("a date"),
+            Self::Time => f.write_str("a time of day"),
+            Self::Instant => f.write_str("a timestamp in UTC"),
+            Self::Naive => f.write_str("a timestamp without zone"),
+            Self::List(element) => write!(f, "a list of {element}"),
+            Self::Struct(_) => f.write_str("a struct"),
+            Self::Map(value) => write!(f, "a map to {value}"),
+            Self::Null => f.write_str("nothing but nulls"),
+        }
+    }
 }
 
 /// A column as the run plan pins it.

@@ -115,6 +115,8 @@ fn plan(checked: &CheckedSync, unload: PinnedUnload, columns: Vec<Column>) -> Ru
         key_columns,
         hashed_columns: Vec::new(),
         compare_columns: None,
+        hashing: None,
+        compare_zone: None,
         splits,
         partitions: 1,
         snapshot: None,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use penstock_columnar::mapping::Mapping;
 use penstock_columnar::unload;
-use penstock_model::connector::Connector;
+use penstock_model::connector::{Capabilities, Connector};
 use penstock_model::definition::{Connection, Problem, ResolvedSync, Sync, Unload};
 use penstock_model::port::OpenObjects;
 use penstock_model::unload::Column;
@@ -94,18 +94,15 @@ async fn check_sync(
     }
     let (Some(unload), Some(connection)) = (unload, connection) else { return };
     let Ok(connector) = Project::connector(connection) else { return };
-    let columns = match columns(unload, unloads).await {
+    let capabilities = connector.capabilities_or_none(&sync.definition.object);
+    let columns = match columns(sync, unload, &capabilities, unloads).await {
         Ok(columns) => Some(columns),
         Err(why) => {
             checked.notes.push(format!("sync {}: its columns were not checked: {why}", sync.name));
             None
         }
     };
-    let problems = match Mapping::compile(
-        &sync.definition,
-        columns.as_deref(),
-        &connector.capabilities_or_none(&sync.definition.object),
-    ) {
+    let problems = match Mapping::compile(&sync.definition, columns.as_deref(), &capabilities) {
         Ok(mapping) => mapping.run_tests(&sync.definition.tests),
         Err(problems) => problems,
     };
@@ -204,10 +201,21 @@ fn fit(
     mistakes
 }
 
-async fn columns(unload: &Sourced<Unload>, unloads: &dyn OpenObjects) -> Result<Vec<Column>, String> {
+/// The unload's columns; or why they, or those that the sync uses, can't be had.
+async fn columns(
+    sync: &Sourced<Sync>,
+    unload: &Sourced<Unload>,
+    capabilities: &Capabilities,
+    unloads: &dyn OpenObjects,
+) -> Result<Vec<Column>, String> {
     let (location, complete) = unload.definition.place();
     let location = absolute(&unload.file, &location);
     let found = unload::discover(unloads, &location, complete).await.map_err(|error| error.to_string())?;
+    // What is wrong with the fields themselves is told elsewhere.
+    if let Ok(mapping) = Mapping::compile(&sync.definition, None, capabilities) {
+        let used = mapping.columns().iter().chain(&unload.definition.primary_key);
+        found.check(used).map_err(|error| error.to_string())?;
+    }
     unload::with_zone(found.columns, unload.definition.naive_timestamps.as_deref())
         .map_err(|error| error.to_string())
 }

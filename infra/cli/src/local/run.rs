@@ -160,6 +160,7 @@ async fn unreported(
         run_id: keys.run.to_owned(),
         failure,
         redrivable,
+        mapping_changes: Vec::new(),
         rejections: Vec::new(),
         counts,
         api,

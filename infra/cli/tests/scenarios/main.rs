@@ -23,6 +23,7 @@ mod redrive;
 mod rejections;
 mod runs;
 mod salesforce;
+mod schemas;
 mod twin;
 mod unloads;
 mod warehouse;

@@ -34,7 +34,8 @@ use crate::unload::UnloadError;
 
 pub use key::{Keys, keys};
 
-/// The version of the canonical forms and of the hash: another one makes stored row hashes incomparable.
+/// The version of the canonical forms and of the hash: another one makes stored row hashes incomparable, which plan then
+/// treats like a change of the fields. The form of keys is not meant: it has to stay.
 pub const HASH_VERSION: u32 = 1;
 
 /// Adds one column to the hashes of its rows; `hashes` has an entry per row and starts at 0.
@@ -118,7 +119,7 @@ struct Unfit {
 
 impl Unfit {
     fn new(array: &dyn Array, kind: &ColumnType) -> Self {
-        Self { found: array.data_type().clone(), wanted: crate::unload::schema::describe(kind) }
+        Self { found: array.data_type().clone(), wanted: kind.to_string() }
     }
 
     fn of(self, column: &str) -> UnloadError {

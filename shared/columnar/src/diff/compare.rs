@@ -81,13 +81,13 @@ impl Known<'_> {
     }
 
     /// Whether an earlier run meant to do this very thing, and could not.
-    fn waits_for(&self, intended: Intended) -> bool {
+    fn waits_for(&self, is_this: impl Fn(Intended) -> bool) -> bool {
         self.overlay.is_some_and(|entry| {
             let is_waiting = match entry.disposition {
                 Disposition::Pending => true,
                 Disposition::Rejected | Disposition::Unrepeatable => false,
             };
-            is_waiting && entry.intended == intended
+            is_waiting && is_this(entry.intended)
         })
     }
 
@@ -169,7 +169,7 @@ impl<'a, F: FnMut(SnapshotRow<'_>)> Differ<'a, '_, F> {
         match self.rules.mode {
             // They were rejected by the run before, and are not what a replay is about.
             DiffMode::Replay { .. } => {}
-            DiffMode::Changes | DiffMode::Full | DiffMode::Baseline => {
+            DiffMode::Changes | DiffMode::Full | DiffMode::Baseline | DiffMode::Rebuild => {
                 self.change(kind, row, Previous::default());
             }
         }
@@ -195,9 +195,15 @@ impl<'a, F: FnMut(SnapshotRow<'_>)> Differ<'a, '_, F> {
                     | ChangeKind::Removed
                     | ChangeKind::DuplicateKey
                     | ChangeKind::NullKey => {
-                        let same = Intended::Send { row_hash: hashes.compare };
+                        let is_rebuilt = *self.rules.mode == DiffMode::Rebuild;
+                        // What waits can't be compared then: whatever the row is now, it was let through before.
+                        let same = |row_hash| is_rebuilt || row_hash == hashes.compare;
+                        let resumes = known.waits_for(|intended| match intended {
+                            Intended::Send { row_hash } => same(row_hash),
+                            Intended::Remove => false,
+                        });
                         self.output.counts.changed += 1;
-                        self.output.counts.resumed_changes += u64::from(known.waits_for(same));
+                        self.output.counts.resumed_changes += u64::from(resumes);
                     }
                 }
                 self.change(kind, row, known.previous());
@@ -211,6 +217,7 @@ impl<'a, F: FnMut(SnapshotRow<'_>)> Differ<'a, '_, F> {
             DiffMode::Baseline => Verdict::InStep,
             DiffMode::Full => Verdict::Told,
             DiffMode::Replay(replay) => replayed(known, replay),
+            DiffMode::Rebuild => rebuilt(known),
             DiffMode::Changes => {
                 let in_step = Previous { accepted: Some(compare), maybe_present: false };
                 let same = Intended::Send { row_hash: compare };
@@ -230,7 +237,7 @@ impl<'a, F: FnMut(SnapshotRow<'_>)> Differ<'a, '_, F> {
             DiffMode::Baseline => Verdict::InStep,
             DiffMode::Full => Verdict::Told,
             DiffMode::Replay(replay) => replayed(&known, replay),
-            DiffMode::Changes => {
+            DiffMode::Changes | DiffMode::Rebuild => {
                 let stays = |entry: OverlayRef<'_>| entry.intended == Intended::Remove && self.rests(&entry);
                 if known.overlay.is_some_and(stays) { Verdict::Stays } else { Verdict::Told }
             }
@@ -271,8 +278,13 @@ impl<'a, F: FnMut(SnapshotRow<'_>)> Differ<'a, '_, F> {
             self.show_next(SnapshotRow { row_hash: renew(row.row_hash), ..row });
         }
         if let Some(entry) = known.overlay {
+            // In a rebuild today's row is taken to be the one that was meant, so that its next change is seen.
+            let meant = |row_hash| match hashes.filter(|_| *self.rules.mode == DiffMode::Rebuild) {
+                Some(hashes) => hashes.today,
+                None => renew(row_hash),
+            };
             let intended = match entry.intended {
-                Intended::Send { row_hash } => Intended::Send { row_hash: renew(row_hash) },
+                Intended::Send { row_hash } => Intended::Send { row_hash: meant(row_hash) },
                 Intended::Remove => Intended::Remove,
             };
             let accepted = entry.previous.accepted.map(renew);
@@ -292,7 +304,8 @@ impl<'a, F: FnMut(SnapshotRow<'_>)> Differ<'a, '_, F> {
 
     fn remove(&mut self, known: Known<'_>) {
         self.output.counts.removed += 1;
-        self.output.counts.resumed_removals += u64::from(known.waits_for(Intended::Remove));
+        self.output.counts.resumed_removals +=
+            u64::from(known.waits_for(|intended| intended == Intended::Remove));
         match self.rules.removals {
             Removals::CountOnly => {}
             Removals::Emit => {
@@ -305,6 +318,20 @@ impl<'a, F: FnMut(SnapshotRow<'_>)> Differ<'a, '_, F> {
                     previous: known.previous(),
                 });
             }
+        }
+    }
+}
+
+/// What becomes of a row that can't be compared with what is known of its key.
+fn rebuilt(known: &Known<'_>) -> Verdict {
+    let Some(entry) = known.overlay else {
+        return if known.is_present() { Verdict::InStep } else { Verdict::Told };
+    };
+    match (entry.disposition, entry.intended) {
+        // It may have been carried out, and nobody can tell whether the row has changed since.
+        (Disposition::Unrepeatable, Intended::Send { .. }) => Verdict::Stays,
+        (Disposition::Unrepeatable, Intended::Remove) | (Disposition::Pending | Disposition::Rejected, _) => {
+            Verdict::Told
         }
     }
 }

@@ -101,7 +101,8 @@ pub fn diff_partition<'a>(
 /// - none: removed if the destination has or may have the record, unless its removal stays rejected.
 ///
 /// A full run sends every row; a baseline takes every row as delivered; a replay takes up the rejected keys that it
-/// names, and leaves all other keys as they are.
+/// names, and leaves all other keys as they are. A rebuild takes a row as delivered whose key was, whatever its hash: a key without
+/// overlay entry. Of the others what waits or was rejected is sent, and what can't be repeated is left alone.
 ///
 /// `next` is shown the next snapshot's rows, ordered by key hash: right if all that is sent is accepted.
 ///

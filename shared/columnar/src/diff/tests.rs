@@ -209,6 +209,36 @@ fn what_becomes_of_a_key() {
             is(&[(Changed, sure(1))], Some(2), None),
         ),
         (
+            "a rebuild takes what was delivered as in step, and remembers today's hash",
+            in_mode(DiffMode::Rebuild, case(&[7], Some(2), None)),
+            is(&[], Some(7), None),
+        ),
+        (
+            "a rebuild sends what is new",
+            in_mode(DiffMode::Rebuild, case(&[7], None, None)),
+            is(&[(Added, NOTHING)], Some(7), None),
+        ),
+        (
+            "a rebuild removes what is gone",
+            in_mode(DiffMode::Rebuild, case(&[], Some(2), None)),
+            is(&[(Removed, sure(2))], None, None),
+        ),
+        (
+            "a rebuild sends what waits",
+            in_mode(DiffMode::Rebuild, case(&[7], Some(2), Some(entry(Some(1), false, send(2), Pending)))),
+            is(&[(Changed, sure(1))], Some(7), None),
+        ),
+        (
+            "a rebuild tries the rejected again",
+            in_mode(DiffMode::Rebuild, case(&[7], Some(2), Some(stuck()))),
+            is(&[(Changed, sure(1))], Some(7), None),
+        ),
+        (
+            "a rebuild does not say twice what can't be repeated, and takes today's row for what was meant",
+            in_mode(DiffMode::Rebuild, case(&[7], Some(2), Some(unrepeatable()))),
+            is(&[], Some(2), Some(entry(None, true, send(7), Unrepeatable))),
+        ),
+        (
             "full tries rejected removals again",
             in_mode(DiffMode::Full, case(&[], None, Some(entry(Some(1), false, Remove, Rejected)))),
             is(&[(Removed, sure(1))], None, None),

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray, TimestampMicrosecondArray,
+    TimestampMillisecondBuilder,
+};
 use penstock_model::Key;
 use penstock_model::change::Fingerprint;
 use penstock_model::definition::Complete;
@@ -128,6 +131,76 @@ fn another_writer_and_another_cut_change_nothing() {
     );
     let compared = prints(&one, Some(&["noise"]));
     assert!(compared.iter().all(|(_, hash, compare)| Some(*hash) != *compare && compare.is_some()));
+}
+
+/// A table with timestamps without zone, plain and in a list, and with instants.
+fn moments(objects: &Arc<MemoryObjects>) {
+    let hour = 3_600_000_000_i64;
+    let at: TimestampMicrosecondArray = (0..4).map(|n| (n != 2).then_some(n * hour)).collect();
+    let mut lists = ListBuilder::new(TimestampMillisecondBuilder::new());
+    (0..4_i64).for_each(|n| lists.append_value((0..n).map(|at| Some(at * 1_000))));
+    let batch = RecordBatch::try_from_iter([
+        ("Customer_ID", Arc::new((0..4).collect::<Int64Array>()) as ArrayRef),
+        ("name", Arc::new(at.clone())),
+        ("lists", Arc::new(lists.finish())),
+        ("instants", Arc::new(at.with_timezone("UTC"))),
+    ]);
+    objects.insert("run/a", parquet_file(&[batch.unwrap()], 10));
+}
+
+/// The plan of a table of moments with an unload's `naive_timestamps`, compared with those of another.
+fn plan_of_moments(
+    objects: &Arc<MemoryObjects>,
+    naive_timestamps: Option<&str>,
+    then: Option<Option<&str>>,
+) -> RunPlan {
+    let hashed: Vec<String> = ["customer_id", "instants", "lists", "name"].map(str::to_owned).to_vec();
+    let mut plan = plan(objects, None);
+    let stated = std::mem::take(&mut plan.columns);
+    let offset_s = |zone: Option<&str>| NaiveTimestamps::parse(zone).unwrap().zone_s();
+    plan.compare_zone = then.map(|zone| CompareZone {
+        naive_offset_s: offset_s(zone),
+        columns: stated.iter().filter(|column| column.kind.has_naive()).cloned().collect(),
+    });
+    plan.compare_columns = then.map(|_| hashed.clone());
+    plan.columns = crate::unload::with_zone(stated, naive_timestamps).unwrap();
+    plan.definition.unload.naive_timestamps = naive_timestamps.map(str::to_owned);
+    plan.hashed_columns = hashed;
+    plan
+}
+
+#[test]
+fn rows_are_compared_as_if_their_timestamps_were_still_of_the_zone_of_the_last_run() {
+    let objects = MemoryObjects::new();
+    moments(&objects);
+    let prints = |plan: &RunPlan| {
+        let read = block_on(read_split_fingerprints(objects.as_ref(), plan, 0)).unwrap();
+        prints_of(&read, 0)
+    };
+    let zones = [None, Some("UTC"), Some("+02:00"), Some("-03:30")];
+    for then in zones {
+        let before: Vec<u64> =
+            prints(&plan_of_moments(&objects, then, None)).iter().map(|print| print.row_hash).collect();
+        for now in zones.into_iter().filter(|now| *now != then) {
+            let today = prints(&plan_of_moments(&objects, now, Some(then)));
+            let compared: Vec<u64> = today.iter().filter_map(|print| print.compare_hash).collect();
+            assert_eq!(compared, before, "{then:?} and then {now:?}");
+            let same = today.iter().zip(&before).filter(|(print, before)| print.row_hash == **before).count();
+            assert_eq!(same, 0, "{then:?} and then {now:?}");
+        }
+    }
+}
+
+#[test]
+fn a_plan_of_another_hash_version_is_not_carried_on() {
+    let objects = MemoryObjects::new();
+    customers(&objects, "run/a", Arc::new((0..3).collect::<Int64Array>()));
+    let version = canonical::HASH_VERSION + 1;
+    let hashing = mapping_change::Hashing { version, naive_offset_s: None, columns: Vec::new() };
+    let plan = RunPlan { hashing: Some(hashing), ..plan(&objects, None) };
+    let failure: Failure = block_on(read_split_fingerprints(objects.as_ref(), &plan, 0)).unwrap_err().into();
+    assert_eq!(failure.name, FailureName::ContractMismatch);
+    assert!(failure.message.contains("start a new run"), "{}", failure.message);
 }
 
 #[test]

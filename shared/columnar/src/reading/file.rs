@@ -21,7 +21,7 @@ use super::conform::conform;
 use super::located::{PageLocations, Unlocated};
 use super::{BATCH_ROWS, Rows, SplitSource, fetch, pages};
 use crate::unload::footer::{self, Pages, decoded};
-use crate::unload::schema::{FileColumn, describe, file_columns, merge};
+use crate::unload::schema::{FileColumn, file_columns, merge};
 use crate::unload::{NaiveTimestamps, UnloadError};
 
 /// Where a wanted column comes from.
@@ -301,7 +301,7 @@ fn check_kind(
     if fits {
         return Ok(());
     }
-    let (column, key, kind) = (&wanted.name, &file.key, describe(&wanted.kind));
+    let (column, key, kind) = (&wanted.name, &file.key, &wanted.kind);
     Err(UnloadError::mismatch(format!("column {column} of file {key} is not {kind}, as it was when pinned")))
 }
 

@@ -9,6 +9,8 @@ mod file;
 mod located;
 mod pages;
 
+pub(crate) use conform::rezoned;
+
 use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
 use penstock_model::port::Objects;
@@ -114,6 +116,8 @@ pub async fn read_split<E: From<UnloadError>>(
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod kinds;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

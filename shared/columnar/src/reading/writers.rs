@@ -252,6 +252,12 @@ proptest! {
 
 /// A file of one column, `tags` or `map`, written value by value with its levels.
 fn legacy(message: &str, leaves: &[Leaf<'_>]) -> Arc<MemoryObjects> {
+    let objects = MemoryObjects::new();
+    objects.insert("run/a.parquet", legacy_file(message, leaves));
+    objects
+}
+
+pub(super) fn legacy_file(message: &str, leaves: &[Leaf<'_>]) -> Vec<u8> {
     let schema = Arc::new(parse_message_type(message).unwrap());
     let mut body = Vec::new();
     let mut file =
@@ -278,18 +284,16 @@ fn legacy(message: &str, leaves: &[Leaf<'_>]) -> Arc<MemoryObjects> {
     }
     group.close().unwrap();
     file.close().unwrap();
-    let objects = MemoryObjects::new();
-    objects.insert("run/a.parquet", body);
-    objects
+    body
 }
 
-struct Leaf<'a> {
-    values: Values<'a>,
-    definition: &'a [i16],
-    repetition: &'a [i16],
+pub(super) struct Leaf<'a> {
+    pub(super) values: Values<'a>,
+    pub(super) definition: &'a [i16],
+    pub(super) repetition: &'a [i16],
 }
 
-enum Values<'a> {
+pub(super) enum Values<'a> {
     Ints(&'a [i32]),
     Texts(&'a [&'a str]),
 }

@@ -29,6 +29,7 @@ pub(crate) fn manifest(keys: impl IntoIterator<Item = String>) -> SnapshotManife
         unload: UnloadIdentity { identity: "u0".into(), prefix: "dt=1/".into(), completed_at: Timestamp(0) },
         key_columns: Vec::new(),
         hashed_columns: Vec::new(),
+        hashing: None,
         mapping_hash: 1,
         partitions: keys.into_iter().map(|key| PartitionFile { key }).collect(),
         overlay: Vec::new(),

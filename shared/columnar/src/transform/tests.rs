@@ -94,6 +94,8 @@ fn plan(sync: &Sync) -> (Arc<MemoryObjects>, RunPlan) {
         key_columns: vec![column("ID", ColumnType::Int)],
         hashed_columns: Vec::new(),
         compare_columns: None,
+        hashing: None,
+        compare_zone: None,
         splits,
         partitions: 1,
         snapshot: None,

@@ -29,10 +29,36 @@ const NULL_FOLDER: &str = "__NULL__";
 pub struct Discovered {
     /// The files, pinned.
     pub unload: PinnedUnload,
-    /// All columns in the order and spelling of the first file; then those of the path. A column of a type
-    /// that can't be read without loss (an interval) is left out. Timestamps without zone are as they are: see
-    /// [`super::with_zone`].
+    /// All columns that can be used, in the order and spelling of the first file; then those of the path. Timestamps without
+    /// zone are as they are: see [`super::with_zone`].
     pub columns: Vec<Column>,
+    /// The columns that can't be used, which is nothing to whoever does not need them: see [`Discovered::check`].
+    pub unusable: Vec<Unusable>,
+}
+
+/// A column that the files of one unload disagree on, that some lack, or whose type can't be read without loss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// Its name, lower case.
+    pub column: String,
+    /// Why it can't be used, with the files that differ.
+    pub why: String,
+}
+
+impl Discovered {
+    /// Whether all of these columns, in any case, can be used as far as they are there.
+    ///
+    /// # Errors
+    /// [`UnloadError::SchemaMismatch`] with the first that can't, and the files that differ.
+    pub fn check(&self, wanted: impl IntoIterator<Item = impl AsRef<str>>) -> Result<(), UnloadError> {
+        for name in wanted {
+            let lower = name.as_ref().to_lowercase();
+            if let Some(found) = self.unusable.iter().find(|unusable| unusable.column == lower) {
+                return Err(UnloadError::mismatch(found.why.clone()));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Finds the newest complete unload at `location` (`s3://bucket/prefix/`, an absolute folder, or one Parquet file,
@@ -218,7 +244,8 @@ impl Candidate {
         fill_null_folders(&mut wanted);
         let footers = footers(objects, &wanted).await?;
         verify(&self.signal, &wanted, &footers, totals)?;
-        let columns = if wanted.is_empty() { stated } else { merge(&wanted, &footers)? };
+        let (columns, unusable) =
+            if wanted.is_empty() { (stated, Vec::new()) } else { merge(&wanted, &footers) };
         let completed_at = self.completed_at();
         let files: Vec<UnloadFile> =
             wanted.into_iter().zip(footers).map(|(wanted, footer)| file(wanted, footer)).collect();
@@ -229,7 +256,7 @@ impl Candidate {
             completed_at,
             files,
         };
-        Ok(Discovered { unload, columns })
+        Ok(Discovered { unload, columns, unusable })
     }
 
     fn wanted(&self, object: ObjectMeta, meta: Meta) -> Wanted {
@@ -364,7 +391,7 @@ fn verify(signal: &Signal, wanted: &[Wanted], footers: &[Footer], totals: Meta) 
     Ok(())
 }
 
-fn merge(wanted: &[Wanted], footers: &[Footer]) -> Result<Vec<Column>, UnloadError> {
+fn merge(wanted: &[Wanted], footers: &[Footer]) -> (Vec<Column>, Vec<Unusable>) {
     let schemas: Vec<FileSchema<'_>> = wanted
         .iter()
         .zip(footers)
@@ -401,5 +428,7 @@ fn identity(files: &[UnloadFile]) -> String {
     format!("{:032x}", hash.digest128())
 }
 
+#[cfg(test)]
+mod differing;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,6 @@ mod manifest;
 pub(crate) mod schema;
 mod zone;
 
-pub use discover::{Discovered, discover};
+pub use discover::{Discovered, Unusable, discover};
 pub use error::UnloadError;
 pub use zone::{NaiveTimestamps, with_zone};

@@ -11,8 +11,8 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
 use penstock_model::unload::{Column, ColumnType};
 
-use super::UnloadError;
 use super::footer::decoded;
+use super::{UnloadError, Unusable};
 
 /// A column of one file.
 #[derive(Debug, Clone)]
@@ -224,34 +224,37 @@ pub(super) struct FileSchema<'a> {
     pub(super) partition_values: &'a BTreeMap<String, Option<String>>,
 }
 
-/// Merges the columns of all files by lower-case name: spelling and order follow the first file.
-pub(super) fn merge_files(files: &[FileSchema<'_>]) -> Result<Vec<Column>, UnloadError> {
+/// Merges the columns of all files by lower-case name: spelling and order follow the first file. A column on which files
+/// disagree, that some lack or that can't be read is told apart: it may be that nobody wants it.
+pub(super) fn merge_files(files: &[FileSchema<'_>]) -> (Vec<Column>, Vec<Unusable>) {
+    let first = files.first().map_or("", |schema| schema.file);
     let mut merged: Vec<Merged<'_>> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for (at, schema) in files.iter().enumerate() {
         for (name, kind) in schema.all_columns() {
             let lower = name.to_lowercase();
             match places.get(&lower).and_then(|place| merged.get_mut(*place)) {
-                Some(column) => column.take(kind, schema.file)?,
-                None if at > 0 => {
-                    let first = files.first().map_or("", |schema| schema.file);
-                    return Err(absent(name, schema.file, first));
-                }
+                Some(column) => column.take(kind, schema.file, at),
                 None => {
                     places.insert(lower, merged.len());
-                    merged.push(Merged { name, kind, file: schema.file, files: 1 });
+                    let absent = (at > 0).then_some(first);
+                    merged.push(Merged { name, kind, file: schema.file, last: at, absent, conflict: None });
                 }
             }
         }
-        if let Some(column) = merged.iter().find(|column| column.files != at + 1) {
-            return Err(absent(column.name, column.file, schema.file));
+        for column in merged.iter_mut().filter(|column| column.last != at) {
+            column.absent.get_or_insert(schema.file);
         }
     }
-    Ok(merged.into_iter().filter_map(Merged::finish).collect())
-}
-
-fn absent(name: &str, with: &str, without: &str) -> UnloadError {
-    UnloadError::mismatch(format!("column {name} is in file {with} of the unload, but not in {without}"))
+    let (mut columns, mut unusable) = (Vec::new(), Vec::new());
+    for merged in merged {
+        let (lower, name) = (merged.name.to_lowercase(), merged.name.to_owned());
+        match merged.finish() {
+            Ok(kind) => columns.push(Column { name, kind }),
+            Err(why) => unusable.push(Unusable { column: lower, why }),
+        }
+    }
+    (columns, unusable)
 }
 
 impl<'a> FileSchema<'a> {
@@ -271,37 +274,55 @@ impl<'a> FileSchema<'a> {
 
 struct Merged<'a> {
     name: &'a str,
+    /// None once a file has it in a type that can't be read without loss.
     kind: Option<FileKind>,
+    /// The first file that has it.
     file: &'a str,
-    files: usize,
+    /// The number of the last file that has it.
+    last: usize,
+    /// A file that lacks it.
+    absent: Option<&'a str>,
+    /// Two files that disagree on it.
+    conflict: Option<String>,
 }
 
 impl Merged<'_> {
-    fn take(&mut self, kind: Option<FileKind>, file: &str) -> Result<(), UnloadError> {
-        self.files += 1;
+    fn take(&mut self, kind: Option<FileKind>, file: &str, at: usize) {
+        self.last = at;
         let (Some(ours), Some(theirs)) = (&self.kind, &kind) else {
             self.kind = None;
-            return Ok(());
+            return;
         };
-        let merged = merge_kinds(ours, theirs).ok_or_else(|| {
-            UnloadError::mismatch(format!(
-                "column {} is {} in file {} of the unload and {} in {file}",
-                self.name,
-                describe(&ours.kind),
-                self.file,
-                describe(&theirs.kind)
-            ))
-        })?;
-        self.kind = Some(merged);
-        Ok(())
+        match merge_kinds(ours, theirs) {
+            Some(merged) => self.kind = Some(merged),
+            None => {
+                self.conflict.get_or_insert_with(|| {
+                    format!(
+                        "column {} is {} in file {} of the unload and {} in {file}",
+                        self.name, ours.kind, self.file, theirs.kind
+                    )
+                });
+            }
+        }
     }
 
-    fn finish(self) -> Option<Column> {
+    /// Its type, or why it can't be used.
+    fn finish(self) -> Result<ColumnType, String> {
+        let Self { name, file, .. } = self;
+        if let Some(conflict) = self.conflict {
+            return Err(conflict);
+        }
         let Some(kind) = self.kind else {
-            tracing::warn!(column = self.name, "a column is left out: its type can't be read without loss");
-            return None;
+            return Err(format!(
+                "column {name} of the unload, in file {file}, is of a type that can't be read without loss"
+            ));
         };
-        Some(Column { name: self.name.to_owned(), kind: kind.kind })
+        match self.absent {
+            Some(without) => {
+                Err(format!("column {name} is in file {file} of the unload, but not in {without}"))
+            }
+            None => Ok(kind.kind),
+        }
     }
 }
 
@@ -330,26 +351,5 @@ pub(crate) fn merge(a: &ColumnType, b: &ColumnType) -> Option<ColumnType> {
             Some(ColumnType::Struct(fields.collect::<Option<_>>()?))
         }
         _ => None,
-    }
-}
-
-/// A type in words, for errors.
-pub(crate) fn describe(kind: &ColumnType) -> String {
-    match kind {
-        ColumnType::Bool => "a boolean".to_owned(),
-        ColumnType::Int => "a whole number".to_owned(),
-        ColumnType::Decimal { scale } => format!("a decimal of scale {scale}"),
-        ColumnType::Float => "a floating-point number".to_owned(),
-        ColumnType::Text => "text".to_owned(),
-        ColumnType::Binary => "binary".to_owned(),
-        ColumnType::Uuid => "a UUID".to_owned(),
-        ColumnType::Date => "a date".to_owned(),
-        ColumnType::Time => "a time of day".to_owned(),
-        ColumnType::Instant => "a timestamp in UTC".to_owned(),
-        ColumnType::Naive => "a timestamp without zone".to_owned(),
-        ColumnType::List(element) => format!("a list of {}", describe(element)),
-        ColumnType::Struct(_) => "a struct".to_owned(),
-        ColumnType::Map(value) => format!("a map to {}", describe(value)),
-        ColumnType::Null => "nothing but nulls".to_owned(),
     }
 }

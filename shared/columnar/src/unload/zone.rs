@@ -14,6 +14,13 @@ pub enum NaiveTimestamps {
     },
 }
 
+impl From<Option<i32>> for NaiveTimestamps {
+    /// From seconds east of UTC, as plans and manifests say it.
+    fn from(offset_s: Option<i32>) -> Self {
+        offset_s.map_or(Self::Kept, |offset_s| Self::At { offset_s })
+    }
+}
+
 impl NaiveTimestamps {
     /// Reads a definition's `naive_timestamps`: `UTC`, `Z` or an offset such as `+02:00`.
     ///
@@ -31,23 +38,24 @@ impl NaiveTimestamps {
 
     /// The type a column has once this is applied.
     pub(crate) fn apply(self, kind: ColumnType) -> ColumnType {
-        match (self, kind) {
-            (Self::At { .. }, ColumnType::Naive) => ColumnType::Instant,
-            (_, ColumnType::List(element)) => ColumnType::List(Box::new(self.apply(*element))),
-            (_, ColumnType::Map(value)) => ColumnType::Map(Box::new(self.apply(*value))),
-            (_, ColumnType::Struct(fields)) => {
-                ColumnType::Struct(fields.into_iter().map(|(name, kind)| (name, self.apply(kind))).collect())
-            }
-            (_, kind) => kind,
+        match self {
+            Self::Kept => kind,
+            Self::At { .. } => kind.zoned(),
+        }
+    }
+
+    /// Seconds east of UTC; none if timestamps stay without zone.
+    #[must_use]
+    pub const fn zone_s(self) -> Option<i32> {
+        match self {
+            Self::Kept => None,
+            Self::At { offset_s } => Some(offset_s),
         }
     }
 
     /// Seconds east of UTC of a timestamp without zone that has become an instant.
     pub(crate) fn offset_s(self) -> i32 {
-        match self {
-            Self::Kept => 0,
-            Self::At { offset_s } => offset_s,
-        }
+        self.zone_s().unwrap_or(0)
     }
 }
 

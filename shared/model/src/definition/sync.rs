@@ -41,7 +41,7 @@ pub struct Sync {
     /// What happens to the record of a row that is gone from the unload.
     #[serde(default)]
     pub on_removed: OnRemoved,
-    /// What happens to rows already sent when the fields change.
+    /// What happens to rows already sent when the fields, or the way rows are compared, change.
     #[serde(default)]
     pub on_mapping_change: OnMappingChange,
     /// The destination's fields and what fills them. Dots make nested objects: `address.city`; a number makes an array: `emails.0.value`.
@@ -223,11 +223,13 @@ impl Default for OnRemoved {
     }
 }
 
-/// What happens to rows already sent when the fields change.
+/// What happens to rows already sent when the fields change, or the unload's `naive_timestamps`, or how a new version of Penstock
+/// tells whether a row has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnMappingChange {
-    /// Nothing: the new fields go out as rows change.
+    /// Nothing: the new fields go out as rows change. After an upgrade to a version that can't compare rows with those of the last run
+    /// (its release says so, and so does the run's report) rows that were delivered count as unchanged once.
     #[default]
     FromNowOn,
     /// Every row is sent again.

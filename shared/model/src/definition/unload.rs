@@ -26,11 +26,13 @@ pub struct Unload {
     pub query: Option<Query>,
     /// The columns that identify a row.
     pub primary_key: Vec<String>,
-    /// The zone of timestamps that come without one: `UTC` or an offset such as `+02:00`. Left out, they stay without a zone.
+    /// The zone of timestamps that come without one: `UTC` or an offset such as `+02:00`. Left out, they stay without a zone. To
+    /// change it is like a change of the fields that such columns fill: see the sync's `on_mapping_change`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub naive_timestamps: Option<String>,
     /// Columns of JSON text that are compared by what they say: white space, the order of members and the way a number
-    /// is written then count for nothing. For SUPER, VARIANT and OBJECT, which may come in another order every day.
+    /// is written then count for nothing. For SUPER, VARIANT and OBJECT, which may come in another order every day. Text
+    /// that is no JSON, or names a member twice, is compared as text. To change the list sends nothing by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub json_columns: Vec<String>,
 }

@@ -2,9 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
-use arrow::array::{
-    ArrayRef, Decimal128Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use bytes::Bytes;
 use penstock_model::port::{Boxed, Condition, ETag, ObjectError, Put};
 use penstock_model::unload::ColumnType;
@@ -18,7 +16,7 @@ fn ids(rows: i64) -> Vec<u8> {
     parquet_file(&[RecordBatch::try_from_iter([("id", array)]).unwrap()], 100)
 }
 
-fn column(name: &str, array: ArrayRef) -> Vec<u8> {
+pub(super) fn column(name: &str, array: ArrayRef) -> Vec<u8> {
     parquet_file(&[RecordBatch::try_from_iter([(name, array)]).unwrap()], 100)
 }
 
@@ -30,7 +28,7 @@ fn found(
     block_on(discover(&MemoryOpener(Arc::clone(objects)), location, complete))
 }
 
-fn any(objects: &Arc<MemoryObjects>) -> Result<Discovered, UnloadError> {
+pub(super) fn any(objects: &Arc<MemoryObjects>) -> Result<Discovered, UnloadError> {
     found(objects, "s3://b/run/", Complete::Any)
 }
 
@@ -38,7 +36,7 @@ fn keys(found: &Discovered) -> Vec<&str> {
     found.unload.files.iter().map(|file| file.key.as_str()).collect()
 }
 
-fn refused(result: Result<Discovered, UnloadError>, name: FailureName, hints: &[&str]) {
+pub(super) fn refused(result: Result<Discovered, UnloadError>, name: FailureName, hints: &[&str]) {
     let failure: Failure = result.unwrap_err().into();
     let text = failure.full_message();
     assert_eq!(failure.name, name, "{text}");
@@ -212,56 +210,6 @@ fn what_is_not_sound_parquet_is_refused_by_name() {
         objects.insert("run/_SUCCESS", "");
         refused(any(&objects), FailureName::UnloadCorrupt, &["run/bad", hint]);
     }
-}
-
-#[test]
-fn schemas_merge_by_name_and_meaning() {
-    let int32 = || -> ArrayRef { Arc::new(Int32Array::from(vec![1])) };
-    let money = |scale: i8, precision: u8| -> ArrayRef {
-        Arc::new(Decimal128Array::from(vec![1]).with_precision_and_scale(precision, scale).unwrap())
-    };
-    let text = || -> ArrayRef { Arc::new(StringArray::from(vec!["1"])) };
-    let local = || -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(vec![1])) };
-    let instant = || -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC")) };
-    let cases: [(ArrayRef, ArrayRef, Option<ColumnType>); 7] = [
-        (int32(), money(0, 38), Some(ColumnType::Int)),
-        (money(2, 9), money(2, 38), Some(ColumnType::Decimal { scale: 2 })),
-        (money(2, 9), money(4, 9), None),
-        (int32(), money(2, 9), None),
-        (int32(), text(), None),
-        (local(), instant(), None),
-        (local(), local(), Some(ColumnType::Naive)),
-    ];
-    for (first, second, expected) in cases {
-        let types = format!("{} and {}", first.data_type(), second.data_type());
-        let objects = MemoryObjects::new();
-        objects.insert("run/a", column("Amount", first));
-        objects.insert("run/b", column("AMOUNT", second));
-        objects.insert("run/_SUCCESS", "");
-        match expected {
-            Some(kind) => assert_eq!(
-                any(&objects).unwrap().columns,
-                [Column { name: "Amount".to_owned(), kind }],
-                "{types}"
-            ),
-            None => refused(any(&objects), FailureName::UnloadSchemaMismatch, &["Amount", "run/a", "run/b"]),
-        }
-    }
-}
-
-#[test]
-fn a_column_that_only_some_files_have_is_refused() {
-    let objects = MemoryObjects::new();
-    objects.insert("run/a", column("x", Arc::new(Int32Array::from(vec![1]))));
-    objects.insert("run/b", column("y", Arc::new(Int32Array::from(vec![1]))));
-    objects.insert("run/_SUCCESS", "");
-    refused(any(&objects), FailureName::UnloadSchemaMismatch, &["run/a", "run/b"]);
-    objects.insert("run/a", column("x", Arc::new(Int32Array::from(vec![1]))));
-    objects.insert("run/b", {
-        let array = || Arc::new(Int32Array::from(vec![1])) as ArrayRef;
-        parquet_file(&[RecordBatch::try_from_iter([("x", array()), ("X", array())]).unwrap()], 10)
-    });
-    refused(any(&objects), FailureName::UnloadSchemaMismatch, &["run/b", "x and X"]);
 }
 
 #[test]
