@@ -103,7 +103,8 @@ pub async fn verify(objects: &dyn Objects, run: &RunRef) -> Result<(), Failure> 
 /// earlier ones had to read.
 ///
 /// # Errors
-/// `Superseded` if the work failed and a later run holds the lease, else what the work fails with.
+/// `Superseded` if the work failed and a later run holds the lease; what asking after the lease fails with, since then nobody can say what
+/// the work failed for; else what the work fails with.
 pub async fn or_superseded<T>(
     objects: &dyn Objects,
     run: &RunRef,
@@ -112,8 +113,8 @@ pub async fn or_superseded<T>(
     match work.await {
         Ok(done) => Ok(done),
         Err(failure) => match verify(objects, run).await {
-            Err(lost) if lost.name == FailureName::Superseded => Err(lost),
-            Ok(()) | Err(_) => Err(failure),
+            Ok(()) => Err(failure),
+            Err(lost) => Err(lost),
         },
     }
 }
