@@ -81,7 +81,7 @@ impl Buckets {
 }
 
 /// Makes ends of counts, and gives the starts.
-pub(crate) fn starts(counts: &mut [usize]) -> Vec<usize> {
+fn starts(counts: &mut [usize]) -> Vec<usize> {
     let mut start = 0;
     let mut starts = Vec::with_capacity(counts.len());
     for count in counts {

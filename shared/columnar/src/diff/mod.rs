@@ -1,8 +1,8 @@
 //! Today's rows against what the destination was last told, for one key partition.
 //!
 //! Three inputs meet by key: fingerprints, snapshot rows and overlay entries. An overlay entry overrules the snapshot's
-//! row. Pure but for [`load`]; memory is bounded by the partition: 20 bytes a fingerprint and twice its bytes while they are dealt out, and
-//! 64 a change. The snapshot is read, and the next one written, as the merge goes along.
+//! row. Pure but for [`load`]; memory is bounded by the partition: 28 bytes and the key a fingerprint (beside the bytes that were read, while
+//! they are dealt out), the snapshot's file, and 64 bytes a change. The snapshot is decoded, and the next one written, as the merge goes along.
 
 mod compare;
 
