@@ -55,7 +55,7 @@ impl Context {
     /// A message that names the variable that is missing.
     pub async fn from_environment() -> Result<Self, Failure> {
         let settings = penstock_lambda_kit::settings::Settings::from_environment();
-        let aws = penstock_store::aws::Clients::from_environment().await;
+        let aws = penstock_store::aws::Clients::from_environment();
         let clock: Arc<dyn Clock> = Arc::new(penstock_lambda_kit::clock::SystemClock::new());
         let random: Arc<dyn Random> = Arc::new(penstock_lambda_kit::random::SystemRandom);
         let secrets: Arc<dyn Secrets> = aws.secrets(settings.required("PENSTOCK_SECRET_PREFIX")?);

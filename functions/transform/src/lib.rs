@@ -32,7 +32,7 @@ impl Context {
     /// A message that names the variable that is missing.
     pub async fn from_environment() -> Result<Self, Failure> {
         let settings = penstock_lambda_kit::settings::Settings::from_environment();
-        let aws = penstock_store::aws::Clients::from_environment().await;
+        let aws = penstock_store::aws::Clients::from_environment();
         Ok(Self { state: aws.objects(settings.required("PENSTOCK_BUCKET")?), unloads: aws.opener() })
     }
 }

@@ -1,7 +1,7 @@
 //! Logs as CloudWatch reads them: one JSON object a line, on standard output.
 
 use tracing::Level;
-use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -25,7 +25,9 @@ pub fn start_into<W>(writer: W, directives: &str)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let chosen = EnvFilter::builder().parse_lossy(directives);
+    let asked = directives.parse::<Targets>();
+    let understood = asked.is_ok();
+    let chosen = asked.unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
     let fit_to_log = filter_fn(|metadata| {
         let ours = metadata.target().starts_with("penstock");
         (ours || *metadata.level() <= Level::WARN) && metadata.target() != TOLD_ALREADY
@@ -40,4 +42,9 @@ where
         .with_filter(chosen.and(fit_to_log));
     // A process that has a subscriber already (a test) keeps it.
     drop(tracing_subscriber::registry().with(lines).try_init());
+    if !understood {
+        tracing::warn!(
+            "{LEVEL} says neither a level nor directives such as `info,penstock_store=debug`: `info` is taken"
+        );
+    }
 }

@@ -54,7 +54,7 @@ impl Deployed {
     /// The executions of this state machine.
     #[must_use]
     pub fn new(clients: &Clients, state_machine_arn: impl Into<String>) -> Self {
-        Self { client: clients.step_functions.clone(), state_machine_arn: state_machine_arn.into() }
+        Self { client: clients.step_functions(), state_machine_arn: state_machine_arn.into() }
     }
 
     /// The ARN of an execution by its name.

@@ -33,7 +33,6 @@ pub mod usage;
 mod version;
 pub mod work;
 
-pub use aws::clients;
 pub use executions::StepFunctions;
 pub use failure::{executions_failure, storage_failure};
 pub use folder::FolderObjects;

@@ -47,7 +47,7 @@ pub enum StackError {
 pub async fn find(clients: &Clients, name: &str) -> Result<Stack, StackError> {
     let unavailable =
         |error: AwsError| StackError::Unavailable { name: name.to_owned(), source: Box::new(error) };
-    let client = &clients.step_functions;
+    let client = clients.step_functions();
     let mut pages = client.list_state_machines().into_paginator().items().send();
     let arn = loop {
         match pages.next().await {

@@ -33,17 +33,18 @@ use crate::definitions::Mistake;
 use crate::definitions::check::{CheckedSync, check};
 use crate::local::{LocalExecutions, NoWarehouse, Platform};
 
-/// The runtime that a command runs in. A rehearsal's time is turned: its waits take none.
+/// The runtime that a command runs in. One thread, as the functions have it on Lambda: a run is one task that waits and computes
+/// in turn, and further threads would only hand it what arrived, for a sixth of a push's processor time. A twin serves many at a
+/// time. A rehearsal's time is turned: its waits take none.
 ///
 /// # Errors
 /// The system has no threads left.
 pub fn runtime(cli: &Cli) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut one = tokio::runtime::Builder::new_current_thread();
     match &cli.command {
-        Command::Run(args) if args.twin.is_some() => {
-            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()
-        }
+        Command::Run(args) => one.enable_all().start_paused(args.twin.is_some()).build(),
+        Command::Twin(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
         Command::Demo(_)
-        | Command::Run(_)
         | Command::Check(_)
         | Command::Cost(_)
         | Command::Publish(_)
@@ -53,8 +54,7 @@ pub fn runtime(cli: &Cli) -> std::io::Result<tokio::runtime::Runtime> {
         | Command::Redrive(_)
         | Command::Replay(_)
         | Command::Runs(_)
-        | Command::Twin(_)
-        | Command::Schema(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+        | Command::Schema(_) => one.enable_all().build(),
     }
 }
 
@@ -86,7 +86,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 /// Where unloads are opened on this machine: folders, and S3 with this machine's credentials.
 async fn opener(locations: &[&str]) -> Opener {
     if locations.iter().any(|location| location.starts_with("s3://")) {
-        Opener::new(penstock_store::clients().await.s3)
+        Opener::new(penstock_store::aws::Clients::from_profile().await.s3())
     } else {
         Opener::folders()
     }
@@ -95,7 +95,7 @@ async fn opener(locations: &[&str]) -> Opener {
 /// Who unloads for a run of this machine: Redshift with this machine's credentials, where unloads lie in S3.
 async fn warehouse(locations: &[&str]) -> Arc<dyn Warehouse> {
     if locations.iter().any(|location| location.starts_with("s3://")) {
-        penstock_store::clients().await.redshift("")
+        penstock_store::aws::Clients::from_profile().await.redshift("")
     } else {
         Arc::new(NoWarehouse)
     }

@@ -62,7 +62,7 @@ pub(super) async fn find(place: &args::Place) -> anyhow::Result<Place> {
                 !name.is_empty() && !name.contains('/'),
                 "the state has a bucket of its own: write --state s3://BUCKET"
             );
-            Ok(bucket(&penstock_store::clients().await, name))
+            Ok(bucket(&penstock_store::aws::Clients::from_profile().await, name))
         }
         None => folder(Path::new(state)),
     }
@@ -83,7 +83,7 @@ pub(super) fn folder(state: &Path) -> anyhow::Result<Place> {
 /// # Errors
 /// If AWS knows no such stack or can't be asked.
 pub(super) async fn stack(name: &str) -> anyhow::Result<Place> {
-    let clients = penstock_store::clients().await;
+    let clients = penstock_store::aws::Clients::from_profile().await;
     let found = stack::find(&clients, name).await.with_context(|| format!("stack {name}"))?;
     let deployed = Some(Deployed::new(&clients, found.state_machine_arn));
     Ok(Place { deployed, ..bucket(&clients, &found.bucket) })

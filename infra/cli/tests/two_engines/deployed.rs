@@ -7,7 +7,8 @@ use penstock_lambda_kit::clock::SystemClock;
 use penstock_model::Timestamp;
 use penstock_model::contract::StartRequest;
 use penstock_model::port::{Boxed, Clock as _, Objects, OpenObjects};
-use penstock_store::{Opener, S3Objects, clients};
+use penstock_store::aws::Clients;
+use penstock_store::{Opener, S3Objects};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -57,7 +58,7 @@ impl Outputs {
 pub(crate) struct Stack {
     name: String,
     outputs: Outputs,
-    clients: penstock_store::aws::Clients,
+    clients: Clients,
     used: Used,
 }
 
@@ -67,7 +68,7 @@ impl Stack {
             // A stack may have seen other runs of these scenarios.
             name: format!("{}-{}", scenario.replace('_', "-"), std::process::id()),
             outputs: Outputs::from_environment(),
-            clients: clients().await,
+            clients: Clients::from_profile().await,
             used: Used::default(),
         }
     }
@@ -95,7 +96,7 @@ impl Stack {
         let began = self.now();
         loop {
             let execution =
-                self.clients.step_functions.describe_execution().execution_arn(arn).send().await.unwrap();
+                self.clients.step_functions().describe_execution().execution_arn(arn).send().await.unwrap();
             if execution.status().as_str() == "RUNNING" {
                 assert!(began.until(self.now()) < PATIENCE, "{arn} does not end");
                 tokio::time::sleep(LOOK_AGAIN).await;
@@ -122,13 +123,13 @@ impl Stack {
     /// The executions whose input names this sync, oldest first.
     async fn executions_of(&self, sync: &str) -> Vec<String> {
         let listed =
-            self.clients.step_functions.list_executions().state_machine_arn(&self.outputs.state_machine);
+            self.clients.step_functions().list_executions().state_machine_arn(&self.outputs.state_machine);
         let listed = listed.max_results(1_000).send().await.unwrap();
         let mut found = Vec::new();
         for execution in listed.executions() {
             let arn = execution.execution_arn();
             let told =
-                self.clients.step_functions.describe_execution().execution_arn(arn).send().await.unwrap();
+                self.clients.step_functions().describe_execution().execution_arn(arn).send().await.unwrap();
             let input: Value = serde_json::from_str(told.input().unwrap_or("{}")).unwrap();
             if input["sync"] == sync {
                 found.push((execution.start_date().as_nanos(), arn.to_owned()));
@@ -160,7 +161,7 @@ impl Stack {
 
     /// Everything that an execution and its Maps' children have carried.
     async fn history_of(&self, execution: &str) -> String {
-        let step_functions = &self.clients.step_functions;
+        let step_functions = self.clients.step_functions();
         let mut executions = vec![execution.to_owned()];
         let maps = step_functions.list_map_runs().execution_arn(execution).send().await.unwrap();
         for map in maps.map_runs() {
@@ -256,11 +257,11 @@ impl Engine for Stack {
     }
 
     fn state(&self) -> Arc<dyn Objects> {
-        Arc::new(S3Objects::new(self.clients.s3.clone(), self.outputs.state_bucket.as_str()))
+        Arc::new(S3Objects::new(self.clients.s3(), self.outputs.state_bucket.as_str()))
     }
 
     fn opener(&self) -> Arc<dyn OpenObjects> {
-        Arc::new(Opener::new(self.clients.s3.clone()))
+        Arc::new(Opener::new(self.clients.s3()))
     }
 
     fn unloads(&self) -> (String, String) {
@@ -269,7 +270,7 @@ impl Engine for Stack {
 
     fn put_secret<'a>(&'a self, name: &'a str, value: &'a str) -> Boxed<'a, ()> {
         Box::pin(async move {
-            let (secrets, id) = (&self.clients.secrets, format!("penstock/{name}"));
+            let (secrets, id) = (self.clients.secrets_manager(), format!("penstock/{name}"));
             let created = secrets.create_secret().name(&id).secret_string(value).send().await;
             if created.is_err() {
                 secrets.put_secret_value().secret_id(&id).secret_string(value).send().await.unwrap();
@@ -280,8 +281,11 @@ impl Engine for Stack {
     fn run<'a>(&'a self, request: StartRequest) -> Boxed<'a, Ended> {
         Box::pin(async move {
             let input = serde_json::to_string(&request).unwrap();
-            let start =
-                self.clients.step_functions.start_execution().state_machine_arn(&self.outputs.state_machine);
+            let start = self
+                .clients
+                .step_functions()
+                .start_execution()
+                .state_machine_arn(&self.outputs.state_machine);
             let started = start.input(input).send().await.unwrap();
             self.ended(&request.sync, started.execution_arn()).await
         })

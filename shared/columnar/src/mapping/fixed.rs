@@ -14,9 +14,6 @@ use super::cells::Cell;
 use super::json::{key_of, push_text};
 use super::value::push_value;
 
-/// Room for a key's or a match's JSON, as long as most are.
-pub(super) const ABOUT_A_KEY: usize = 48;
-
 /// A constant in the destination's style.
 pub(super) fn constant(value: &Value, style: ValueStyle) -> String {
     let mut out = String::new();
@@ -78,18 +75,27 @@ impl<'a> KeyColumns<'a> {
     /// # Errors
     /// [`KeyDamaged`] if the key's bytes are no key.
     pub(crate) fn object(&self, key: &Key) -> Result<String, KeyDamaged> {
+        let mut out = String::new();
+        self.push(&mut out, key)?;
+        Ok(out)
+    }
+
+    /// Appends what [`KeyColumns::object`] gives.
+    ///
+    /// # Errors
+    /// [`KeyDamaged`] if the key's bytes are no key.
+    pub(crate) fn push(&self, out: &mut String, key: &Key) -> Result<(), KeyDamaged> {
         let values = key.values()?;
-        let mut out = String::with_capacity(ABOUT_A_KEY);
         out.push('{');
         for (index, ((name, kind), value)) in self.0.iter().zip(&values).enumerate() {
             if index > 0 {
                 out.push(',');
             }
             out.push_str(name);
-            push_value(&mut out, &key_cell(value, kind), ValueStyle::Json);
+            push_value(out, &key_cell(value, kind), ValueStyle::Json);
         }
         out.push('}');
-        Ok(out)
+        Ok(())
     }
 }
 

@@ -29,7 +29,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub(crate) use expression::Engines;
 pub(crate) use fixed::{KeyColumns, match_from_key};
 pub use row::UnknownColumn;
-pub(crate) use row::{KeyRows, Mapped, Rejection};
+pub(crate) use row::{KeyRows, Mapped, Rejection, Rows};
 
 use convert::Target;
 use tree::Node;

@@ -1,5 +1,7 @@
 //! One row, from its arrays to the JSON of its operation.
 
+use std::ops::Range;
+
 use arrow::record_batch::RecordBatch;
 use penstock_model::definition::OnNull;
 use penstock_model::json::Json;
@@ -9,7 +11,6 @@ use penstock_model::unload::{Column, ColumnType};
 use super::cells::{Cell, Cells};
 use super::convert::Refusal;
 use super::expression::{Compiled, Engines};
-use super::fixed::ABOUT_A_KEY;
 use super::json::key_of;
 use super::value::{push_json, push_value};
 use super::{FieldPlan, Mapping, MatchField, Place, Source};
@@ -35,13 +36,12 @@ impl MatchField {
     }
 }
 
-/// What came of a row.
-#[cfg_attr(test, derive(Debug, PartialEq))]
+/// What came of a row, and where its parts stand in the text that they were written to.
 pub(crate) struct Mapped {
     /// The match fields as a JSON object.
-    pub(crate) matched: String,
+    pub(crate) matched: Range<usize>,
     /// The other fields as a JSON object.
-    pub(crate) fields: String,
+    pub(crate) fields: Range<usize>,
     /// The fields that depend on what the destination holds.
     pub(crate) asks: Option<Box<Asks>>,
     /// Whether there is any field to send.
@@ -117,19 +117,17 @@ impl KeyRows {
         Ok(Self(keys.collect::<Result<_, _>>()?))
     }
 
-    /// A row's key columns and values as a JSON object.
-    pub(crate) fn object(&self, row: usize) -> String {
-        let mut out = String::with_capacity(ABOUT_A_KEY);
+    /// Appends a row's key columns and values as a JSON object.
+    pub(crate) fn push(&self, out: &mut String, row: usize) {
         out.push('{');
         for (index, (key, cells)) in self.0.iter().enumerate() {
             if index > 0 {
                 out.push(',');
             }
             out.push_str(key);
-            push_json(&mut out, &cells.at(row));
+            push_json(out, &cells.at(row));
         }
         out.push('}');
-        out
     }
 }
 
@@ -141,18 +139,20 @@ pub(crate) struct Rows<'m, 'e, 's> {
 }
 
 impl Rows<'_, '_, '_> {
-    /// Maps the row of this number within the batch.
+    /// Maps the row of this number within the batch, into a text that many rows share.
     ///
     /// # Errors
-    /// [`Rejection`] for a row that can't be sent as it is.
-    pub(crate) fn map(&self, row: usize) -> Result<Mapped, Rejection> {
-        let matched = self.matched(row)?;
-        let mut fields = String::with_capacity(self.mapping.fields.len() * 32);
+    /// [`Rejection`] for a row that can't be sent as it is; what was written of it by then is no part of anything.
+    pub(crate) fn map(&self, row: usize, out: &mut String) -> Result<Mapped, Rejection> {
+        let start = out.len();
+        self.push_matched(out, row)?;
+        let middle = out.len();
         let mut leaf = |out: &mut String, index: usize| self.push_field(out, index, row);
-        let anything = self.mapping.tree.write(&mut fields, &mut leaf)?;
+        let anything = self.mapping.tree.write(out, &mut leaf)?;
         if !anything {
-            fields.push_str("{}");
+            out.push_str("{}");
         }
+        let (matched, fields) = (start..middle, middle..out.len());
         let asks = if self.mapping.asks { self.asks(row)? } else { None };
         Ok(Mapped { matched, fields, anything: anything || asks.is_some(), asks })
     }
@@ -182,8 +182,7 @@ impl Rows<'_, '_, '_> {
         Ok((out.len() > 2).then(|| Json::written(out)))
     }
 
-    fn matched(&self, row: usize) -> Result<String, Rejection> {
-        let mut out = String::with_capacity(ABOUT_A_KEY);
+    fn push_matched(&self, out: &mut String, row: usize) -> Result<(), Rejection> {
         out.push('{');
         for (index, field) in self.mapping.matched.iter().enumerate() {
             let cell = self.cells.get(field.column).map_or(Cell::Null, |cells| cells.at(row));
@@ -219,10 +218,10 @@ impl Rows<'_, '_, '_> {
                 out.push(',');
             }
             out.push_str(&field.key);
-            self.push_match(&mut out, field, cell)?;
+            self.push_match(out, field, cell)?;
         }
         out.push('}');
-        Ok(out)
+        Ok(())
     }
 
     /// Appends a field's value; false if the field is not sent.

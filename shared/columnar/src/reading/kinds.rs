@@ -55,7 +55,6 @@ fn files() -> Vec<(String, Vec<u8>)> {
         ("snappy", Compression::SNAPPY),
         ("zstd", Compression::ZSTD(Default::default())),
         ("gzip", Compression::GZIP(Default::default())),
-        ("brotli", Compression::BROTLI(Default::default())),
         ("lz4", Compression::LZ4_RAW),
     ] {
         for (version, writer) in [("v1", WriterVersion::PARQUET_1_0), ("v2", WriterVersion::PARQUET_2_0)] {

@@ -1,5 +1,8 @@
 //! Changed rows, by the sync's mode.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use arrow::record_batch::RecordBatch;
 use penstock_model::change::{Change, ChangeKind, Place};
 use penstock_model::dead_letter::Stage;
@@ -11,7 +14,7 @@ use penstock_model::run_plan::RunPlan;
 use penstock_model::snapshot::RowRange;
 
 use super::TransformError;
-use crate::mapping::{Engines, KeyColumns, KeyRows, Mapped, Mapping, Rejection};
+use crate::mapping::{Engines, KeyColumns, KeyRows, Mapped, Mapping, Rejection, Rows};
 
 /// Rows of one split, fetched for a chunk.
 #[derive(Debug, Clone)]
@@ -67,24 +70,24 @@ pub fn transform_rows(
         let (batch, row) = places.find(place)?;
         Some((batches.get(batch)?, row))
     };
-    (0_u32..)
-        .zip(changes)
-        .map(|(n, change)| {
-            let key = Json::written(shown.object(&change.key)?);
-            let kind = match decide(mapping.mode(), change) {
-                Decision::Send(kind) => kind,
-                Decision::Skip(why) => return Ok(Transformed::Skipped(SkippedRow { n, why })),
-                Decision::Reject(code, message) => {
-                    let (code, message) = (code.to_owned(), message.to_owned());
-                    let record = RejectedRecord { n, key, stage: Stage::Diff, code, message, field: None };
-                    return Ok(Transformed::Rejected(record));
-                }
-            };
-            let Place { split, row } = change.place;
-            let (rows, index) = find(change.place).ok_or(TransformError::NoSuchRow { split, row })?;
-            operation(n, kind, key, rows.map(index))
-        })
-        .collect()
+    in_texts((0..).zip(changes), |text, (n, change)| {
+        let start = text.len();
+        shown.push(text, &change.key)?;
+        let key = start..text.len();
+        let kind = match decide(mapping.mode(), change) {
+            Decision::Send(kind) => kind,
+            Decision::Skip(why) => return Ok(Draft::Skipped(SkippedRow { n, why })),
+            Decision::Reject(code, message) => {
+                let (code, message) = (code.to_owned(), message.to_owned());
+                let key = shown_key(text, key);
+                let record = RejectedRecord { n, key, stage: Stage::Diff, code, message, field: None };
+                return Ok(Draft::Rejected(record));
+            }
+        };
+        let Place { split, row } = change.place;
+        let (rows, index) = find(change.place).ok_or(TransformError::NoSuchRow { split, row })?;
+        Ok(operation(n, kind, text, key, rows, index))
+    })
 }
 
 /// Where the rows of a chunk lie: each place's batch, and its row in that.
@@ -150,36 +153,76 @@ pub(super) fn append_rows(
         })
         .collect::<Result<Vec<_>, TransformError>>()?;
     let places = Places::of(placed);
-    (0_u32..)
-        .zip(range.from..range.to)
-        .map(|(n, row)| {
-            let place = Place { split: range.split, row };
-            let found = places.find(place).and_then(|(batch, index)| Some((batches.get(batch)?, index)));
-            let ((rows, keys), index) = found.ok_or(TransformError::NoSuchRow { split: range.split, row })?;
-            operation(n, OperationKind::Append, Json::written(keys.object(index)), rows.map(index))
-        })
-        .collect()
+    in_texts((0..).zip(range.from..range.to), |text, (n, row)| {
+        let place = Place { split: range.split, row };
+        let found = places.find(place).and_then(|(batch, index)| Some((batches.get(batch)?, index)));
+        let ((rows, keys), index) = found.ok_or(TransformError::NoSuchRow { split: range.split, row })?;
+        let start = text.len();
+        keys.push(text, index);
+        let key = start..text.len();
+        Ok(operation(n, OperationKind::Append, text, key, rows, index))
+    })
 }
 
+/// How many rows share a text: to set memory aside for each part of each row took longer than to write it.
+const ROWS_OF_A_TEXT: usize = 256;
+
+/// What comes of a row whose parts lie in a text that is still being written.
+enum Draft {
+    Operation { n: u32, kind: OperationKind, key: Range<usize>, mapped: Mapped },
+    Rejected(RejectedRecord),
+    Skipped(SkippedRow),
+}
+
+/// Drafts row after row, and makes of each what it comes to once the text that it shares with others is whole.
+fn in_texts<R>(
+    rows: impl Iterator<Item = R>,
+    mut draft: impl FnMut(&mut String, R) -> Result<Draft, TransformError>,
+) -> Result<Vec<Transformed>, TransformError> {
+    let mut rows = rows.peekable();
+    let (mut all, mut drafts, mut text) = (Vec::new(), Vec::with_capacity(ROWS_OF_A_TEXT), String::new());
+    while rows.peek().is_some() {
+        for row in rows.by_ref().take(ROWS_OF_A_TEXT) {
+            drafts.push(draft(&mut text, row)?);
+        }
+        let shared: Arc<str> = Arc::from(text.as_str());
+        text.clear();
+        all.extend(drafts.drain(..).map(|draft| match draft {
+            Draft::Operation { n, kind, key, mapped: Mapped { matched, fields, asks, .. } } => {
+                let part = |range| Json::shared(&shared, range);
+                let (key, matched, fields) = (part(key), part(matched), part(fields));
+                Transformed::Operation(Operation { n, kind, key, matched, id: None, fields, asks })
+            }
+            Draft::Rejected(record) => Transformed::Rejected(record),
+            Draft::Skipped(row) => Transformed::Skipped(row),
+        }));
+    }
+    Ok(all)
+}
+
+/// A key that was written to a text, for a record of its own.
+fn shown_key(text: &str, key: Range<usize>) -> Json {
+    Json::written(text.get(key).unwrap_or_default().to_owned())
+}
+
+/// Maps a row to an operation; `key` is where its key stands in the text.
 fn operation(
     n: u32,
     kind: OperationKind,
-    key: Json,
-    mapped: Result<Mapped, Rejection>,
-) -> Result<Transformed, TransformError> {
-    let mapped = match mapped {
-        Ok(mapped) => mapped,
-        Err(Rejection { code, message, field }) => {
-            let (code, field) = (code.to_owned(), Some(field));
-            let record = RejectedRecord { n, key, stage: Stage::Transform, code, message, field };
-            return Ok(Transformed::Rejected(record));
+    text: &mut String,
+    key: Range<usize>,
+    rows: &Rows<'_, '_, '_>,
+    index: usize,
+) -> Draft {
+    match rows.map(index, text) {
+        Ok(mapped) if kind == OperationKind::Update && !mapped.anything => {
+            // A record may be worth creating for its match fields alone; there is nothing to update in one.
+            Draft::Skipped(SkippedRow { n, why: SkipReason::NothingToSay })
         }
-    };
-    // A record may be worth creating for its match fields alone; there is nothing to update in one.
-    if kind == OperationKind::Update && !mapped.anything {
-        return Ok(Transformed::Skipped(SkippedRow { n, why: SkipReason::NothingToSay }));
+        Ok(mapped) => Draft::Operation { n, kind, key, mapped },
+        Err(Rejection { code, message, field }) => {
+            let (code, field, key) = (code.to_owned(), Some(field), shown_key(text, key));
+            Draft::Rejected(RejectedRecord { n, key, stage: Stage::Transform, code, message, field })
+        }
     }
-    let (matched, fields) = (Json::written(mapped.matched), Json::written(mapped.fields));
-    let asks = mapped.asks;
-    Ok(Transformed::Operation(Operation { n, kind, key, matched, id: None, fields, asks }))
 }

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use parquet::DecodeResult;
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     PageIndexPolicy, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataPushDecoder,
@@ -113,8 +114,9 @@ fn check_magic(file: &str, tail: &[u8], is_whole: bool) -> Result<(), UnloadErro
     Ok(())
 }
 
-/// The rows of each row group, once they agree with the file's total.
+/// The rows of each row group, once they agree with the file's total and are packed in a way that is read.
 pub(crate) fn row_groups(file: &str, metadata: &ParquetMetaData) -> Result<Vec<u32>, UnloadError> {
+    readable(file, metadata)?;
     let rows: Option<Vec<u32>> =
         metadata.row_groups().iter().map(|group| u32::try_from(group.num_rows()).ok()).collect();
     let rows = rows.ok_or_else(|| UnloadError::corrupt(file, "a row group claims an impossible count"))?;
@@ -123,6 +125,29 @@ pub(crate) fn row_groups(file: &str, metadata: &ParquetMetaData) -> Result<Vec<u
         return Err(UnloadError::corrupt(file, "its row groups do not add up to its count of rows"));
     }
     Ok(rows)
+}
+
+/// LZO has no decoder here (Snowflake writes it if asked to), and Brotli's is larger than all others together, for files that
+/// no warehouse writes.
+fn readable(file: &str, metadata: &ParquetMetaData) -> Result<(), UnloadError> {
+    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    for column in columns {
+        let codec = match column.compression() {
+            Compression::LZO => "LZO",
+            Compression::BROTLI(_) => "Brotli",
+            Compression::UNCOMPRESSED
+            | Compression::SNAPPY
+            | Compression::GZIP(_)
+            | Compression::LZ4
+            | Compression::ZSTD(_)
+            | Compression::LZ4_RAW => continue,
+        };
+        let why = format!(
+            "it is compressed with {codec}, which is not read: unload it with Snappy, Zstandard or gzip"
+        );
+        return Err(UnloadError::corrupt(file, why));
+    }
+    Ok(())
 }
 
 /// The bytes of each row group once unpacked, as far as the footer can be believed.
@@ -135,4 +160,51 @@ pub(crate) fn row_group_bytes(metadata: &ParquetMetaData) -> Vec<u64> {
         columns.fold(0, u64::saturating_add)
     };
     metadata.row_groups().iter().map(unpacked).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parquet::basic::BrotliLevel;
+    use parquet::file::metadata::{ColumnChunkMetaData, FileMetaData};
+    use parquet::schema::parser::parse_message_type;
+    use parquet::schema::types::SchemaDescriptor;
+
+    use super::*;
+
+    #[test]
+    fn what_no_decoder_unpacks_is_named_with_what_to_do() {
+        let schema = parse_message_type("message m { optional int32 a; optional int32 b; }").unwrap();
+        let schema = Arc::new(SchemaDescriptor::new(Arc::new(schema)));
+        let packed = |codec: Compression| {
+            let columns = [Compression::SNAPPY, codec].into_iter().zip(schema.columns());
+            let columns = columns.map(|(codec, column)| {
+                ColumnChunkMetaData::builder(column.clone()).set_compression(codec).build().unwrap()
+            });
+            let group = RowGroupMetaData::builder(schema.clone())
+                .set_num_rows(7)
+                .set_column_metadata(columns.collect())
+                .build()
+                .unwrap();
+            let file = FileMetaData::new(1, 7, None, None, schema.clone(), None);
+            row_groups("a.parquet", &ParquetMetaData::new(file, vec![group]))
+        };
+        for read in [Compression::UNCOMPRESSED, Compression::LZ4, Compression::LZ4_RAW] {
+            assert_eq!(packed(read).unwrap(), [7]);
+        }
+        for (codec, name) in
+            [(Compression::LZO, "LZO"), (Compression::BROTLI(BrotliLevel::default()), "Brotli")]
+        {
+            let error = packed(codec).unwrap_err();
+            assert_eq!(error.name(), penstock_model::FailureName::UnloadCorrupt);
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "file a.parquet of the unload can't be used: it is compressed with {name}, which is not read: unload it \
+                     with Snappy, Zstandard or gzip"
+                )
+            );
+        }
+    }
 }

@@ -239,6 +239,12 @@ impl CompiledAnswer {
             (code, words) => code.or(words),
         }
     }
+
+    /// What the code in the body of an answer means, whatever its status; nothing if it has none that is listed.
+    pub(super) fn meaning_of(&self, status: u16, body: &[u8]) -> Option<Meaning> {
+        let extracted = self.shape.extract(body).ok()?;
+        self.meanings.of_code(&self.whole_refusal(Some(&extracted), status).0?)
+    }
 }
 
 impl ListRule {

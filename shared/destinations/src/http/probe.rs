@@ -1,8 +1,9 @@
 //! One harmless request that shows whether a credential is accepted.
 
-use penstock_model::connector::HttpConnector;
+use penstock_model::connector::{HttpConnector, Meaning};
 use penstock_model::definition::{Problem, ResolvedSync};
 use penstock_model::operation::OperationKind;
+use penstock_model::outcome::Outcome;
 use penstock_model::{Failure, FailureName};
 
 use super::HttpDestination;
@@ -61,17 +62,30 @@ pub(crate) async fn probe(
     let refusal = operation.answer.refusal_of(answer.status, &answer.body);
     let refusal = refusal.map(|said| if secret.is_empty() { said } else { said.replace(secret, "…") });
     let verdict = match decoded {
-        Decoded::Rows(verdicts) => match verdicts.into_iter().next() {
-            Some(Verdict::Done(penstock_model::outcome::Outcome::Accepted { .. })) => Shown::Accepted,
-            Some(
-                Verdict::Done(_) | Verdict::Found(_) | Verdict::Again(_) | Verdict::Resend | Verdict::Lost(_),
-            )
-            | None => Shown::Refused,
-        },
-        Decoded::Halve | Decoded::Refused => Shown::Refused,
+        // Of rows, a success needs no body; of a credential, some APIs refuse it with 200 and a code.
+        Decoded::Rows(verdicts) if is_accepted(&verdicts) => {
+            let told = operation.answer.meaning_of(answer.status, &answer.body);
+            told.map_or(Shown::Accepted, shown)
+        }
+        Decoded::Rows(_) | Decoded::Halve | Decoded::Refused => Shown::Refused,
         Decoded::Unauthorized => Shown::Unauthorized,
         Decoded::Throttled { .. } | Decoded::QuotaExhausted { .. } => Shown::Throttled,
         Decoded::Unavailable { .. } => Shown::Unavailable,
     };
     Ok(Probed { request: line, status: Some(answer.status), verdict, said: refusal })
+}
+
+fn is_accepted(verdicts: &[Verdict]) -> bool {
+    matches!(verdicts, [Verdict::Done(Outcome::Accepted { .. })])
+}
+
+/// What a code shows of a credential.
+const fn shown(meaning: Meaning) -> Shown {
+    match meaning {
+        Meaning::Accepted => Shown::Accepted,
+        Meaning::Unauthorized => Shown::Unauthorized,
+        Meaning::Throttled | Meaning::Quota => Shown::Throttled,
+        Meaning::Retry => Shown::Unavailable,
+        Meaning::Rejected | Meaning::Exists | Meaning::Missing | Meaning::Refused => Shown::Refused,
+    }
 }

@@ -58,7 +58,7 @@ impl Store {
 async fn s3_client() -> (aws_sdk_s3::Client, String) {
     #[expect(clippy::disallowed_methods, reason = "a test's settings")]
     let bucket = std::env::var("PENSTOCK_TEST_S3").unwrap();
-    (penstock_store::clients().await.s3, bucket)
+    (penstock_store::aws::Clients::from_profile().await.s3(), bucket)
 }
 
 macro_rules! conformance {

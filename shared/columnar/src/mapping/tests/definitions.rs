@@ -255,7 +255,7 @@ fn a_match_value_is_of_the_type_that_the_sync_asks_for() {
         "tests": [{ "row": { "price": "7.5" }, "expect": { "p": 7 } }] });
     let whole = sync(whole);
     let mapping = compile(&whole);
-    let of = |row: Result<Mapped, Rejection>| row.map(|it| it.matched).map_err(|it| (it.code, it.message));
+    let of = |row: Result<Row, Rejection>| row.map(|it| it.matched).map_err(|it| (it.code, it.message));
     let refused = Err(("not_an_integer", "column price is not an integer".to_owned()));
     let mapped: Vec<_> = map_all(&mapping, &rows).into_iter().map(of).collect();
     assert_eq!(mapped, [refused, Ok(r#"{"p":7}"#.to_owned())]);

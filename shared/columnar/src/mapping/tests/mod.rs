@@ -9,12 +9,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use penstock_model::connector::{Capabilities, Capability, ValueStyle};
 use penstock_model::definition::Sync;
-use penstock_model::operation::OperationKind;
+use penstock_model::operation::{Asks, OperationKind};
 use penstock_model::settle::Repeat;
 use penstock_model::unload::{Column, ColumnType};
 use serde_json::{Value, json};
 
-use super::{Engines, Mapped, Mapping, Rejection};
+use super::{Engines, Mapping, Rejection};
 
 pub(crate) fn capabilities(values: ValueStyle) -> Capabilities {
     use OperationKind::{Append, Archive, Clear, Create, Delete, Update, Upsert};
@@ -47,12 +47,28 @@ fn batch(columns: &[TestColumn]) -> (RecordBatch, Vec<Column>) {
     (RecordBatch::try_from_iter_with_nullable(arrays).unwrap(), kinds.collect())
 }
 
-fn map_all(mapping: &Mapping, columns: &[TestColumn]) -> Vec<Result<Mapped, Rejection>> {
+/// What came of a row, with its parts cut out of their text.
+#[derive(Debug, PartialEq)]
+struct Row {
+    matched: String,
+    fields: String,
+    asks: Option<Box<Asks>>,
+    anything: bool,
+}
+
+fn map_all(mapping: &Mapping, columns: &[TestColumn]) -> Vec<Result<Row, Rejection>> {
     let (batch, kinds) = batch(columns);
     let engines = Engines::new();
     let compiled = mapping.expressions(&engines);
     let rows = mapping.rows(&compiled, &batch, &kinds).unwrap();
-    (0..batch.num_rows()).map(|row| rows.map(row)).collect()
+    let mut text = String::new();
+    let cut = |mapped: super::Mapped, text: &str| Row {
+        matched: text[mapped.matched].to_owned(),
+        fields: text[mapped.fields].to_owned(),
+        asks: mapped.asks,
+        anything: mapped.anything,
+    };
+    (0..batch.num_rows()).map(|row| rows.map(row, &mut text).map(|mapped| cut(mapped, &text))).collect()
 }
 
 fn texts(values: Vec<Option<&str>>) -> ArrayRef {

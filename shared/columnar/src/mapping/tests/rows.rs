@@ -298,7 +298,7 @@ fn rejections_name_the_field_and_not_the_value() {
     assert_eq!(rows[0], rejection("not_an_integer", "column age is not an integer", "Age"));
     assert_eq!(
         rows[1],
-        Ok(Mapped {
+        Ok(Row {
             matched: r#"{"id":"b"}"#.into(),
             fields: r#"{"Age":7}"#.into(),
             anything: true,

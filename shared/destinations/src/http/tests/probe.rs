@@ -105,3 +105,18 @@ async fn what_amplitude_says_is_understood_and_a_key_that_it_repeats_is_left_out
         assert_eq!((shown.verdict, shown.said.as_deref()), (verdict, said), "{body}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_success_that_holds_an_error_code_is_none() {
+    let auth = json!({"auth": {"bearer": {"secret": "hubspot"}}});
+    let definition = definition(&hubspot(), "http://crm", "contacts", "ref", &auth);
+    for (body, verdict) in [
+        (json!({"results": []}), Verdict::Accepted),
+        (json!({"category": "UNHEARD_OF", "message": "of no account"}), Verdict::Accepted),
+        (json!({"category": "INVALID_AUTHENTICATION", "message": "no"}), Verdict::Unauthorized),
+    ] {
+        let bench = Bench::with(Arc::new(Said(200, body.clone())));
+        let shown = probe(&definition, true, bench.parts()).await.unwrap();
+        assert_eq!(shown.verdict, verdict, "{body}");
+    }
+}
