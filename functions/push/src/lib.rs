@@ -284,9 +284,6 @@ async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<U
     let keys = plan.run.keys();
     let known = receipts::answers(state, &keys, chunk).await?;
     let key = keys.operations(chunk);
-    let transformed = operations::read(state, &key)
-        .await?
-        .ok_or_else(|| Failure::new(FailureName::ChunkUnreadable, format!("object {key} is gone")))?;
     let capabilities = plan.definition.capabilities();
     let may_repeat = |operation: &Operation| {
         capabilities
@@ -295,8 +292,8 @@ async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<U
             .is_none_or(|capability| capability.repeat == Repeat::Safe)
     };
     let mut unfinished = Unfinished { operations: Vec::new(), in_doubt: Vec::new() };
-    for line in transformed {
-        let Transformed::Operation(operation) = line else { continue };
+    let sort = |line: Transformed| {
+        let Transformed::Operation(operation) = line else { return };
         match known.outcomes.get(&operation.n) {
             None => unfinished.operations.push(operation),
             Some(Outcome::Unknown { .. }) if may_repeat(&operation) => unfinished.operations.push(operation),
@@ -308,6 +305,9 @@ async fn unfinished(state: &dyn Objects, plan: &RunPlan, chunk: u32) -> Result<U
                 | Outcome::DeadLettered { .. },
             ) => {}
         }
+    };
+    if !operations::read_each(state, &key, sort).await? {
+        return Err(Failure::new(FailureName::ChunkUnreadable, format!("object {key} is gone")));
     }
     Ok(unfinished)
 }

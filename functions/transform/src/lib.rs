@@ -13,7 +13,7 @@ use penstock_model::failure::{Failure, FailureName};
 use penstock_model::operation::{Chunk, ChunkRange, Transformed};
 use penstock_model::port::{Objects, OpenObjects};
 use penstock_model::run_plan::RunPlan;
-use penstock_model::snapshot::{Identity, RowRange};
+use penstock_model::snapshot::Identity;
 use penstock_store::{lease, operations, plans};
 
 /// What transform needs from outside.
@@ -52,20 +52,14 @@ pub async fn handle(
     let key = plan.run.keys().operations(request.chunk);
     if state.head(&key).await.map_err(penstock_store::storage_failure)?.is_none() {
         let chunk = plans::chunk(state, &plan, request.chunk).await?;
-        let work = transform_chunk(context, &plan, chunk);
-        let transformed = lease::or_superseded(state, &plan.run, work).await?;
-        if transformed.len() != chunk.changes as usize {
-            return Err(Failure::new(
-                FailureName::InvariantBroken,
-                format!(
-                    "chunk {} came to {} operations of {} changes",
-                    chunk.chunk,
-                    transformed.len(),
-                    chunk.changes
-                ),
-            ));
+        let work = transform_chunk(context, &plan, chunk, operations::Writer::new(&key)?);
+        let written = lease::or_superseded(state, &plan.run, work).await?;
+        if written.rows() != chunk.changes {
+            let (chunk, rows, changes) = (chunk.chunk, written.rows(), chunk.changes);
+            let message = format!("chunk {chunk} came to {rows} operations of {changes} changes");
+            return Err(Failure::new(FailureName::InvariantBroken, message));
         }
-        operations::put(state, &key, &transformed).await?;
+        written.put(state).await?;
     }
     Ok(Progress {
         contract: CONTRACT,
@@ -76,11 +70,13 @@ pub async fn handle(
     })
 }
 
-async fn transform_chunk(
+/// Writes what the chunk's changes come to, and gives the writer back.
+async fn transform_chunk<'k>(
     context: &Context,
     plan: &RunPlan,
     chunk: Chunk,
-) -> Result<Vec<Transformed>, Failure> {
+    mut writer: operations::Writer<'k>,
+) -> Result<operations::Writer<'k>, Failure> {
     let state = context.state.as_ref();
     let capabilities = plan.definition.capabilities();
     let mapping =
@@ -92,20 +88,38 @@ async fn transform_chunk(
         ChunkRange::Rows { .. } => {
             let changes = changes::read_chunk(state, &plan.run.keys(), plan.partitions, &chunk.range).await?;
             let unload = open(context, &plan.unload.root)?;
-            let mut transformed = transform::rows(unload.as_ref(), state, plan, &mapping, &changes).await?;
             // Where the match is a part of the key, it is always the one under which the record was written.
-            if capabilities.follows_id && !plan.definition.match_is_key() {
-                transform::moved(&mut transformed, &changes, &identities(state, plan, &changes).await?);
-            }
-            Ok(transformed)
+            let identities = if capabilities.follows_id && !plan.definition.match_is_key() {
+                identities(state, plan, &changes).await?
+            } else {
+                HashMap::new()
+            };
+            let mut left = changes.as_slice();
+            let each = |mut rows: Vec<Transformed>| {
+                if !identities.is_empty() {
+                    transform::moved(&mut rows, left, &identities);
+                }
+                left = left.get(rows.len()..).unwrap_or_default();
+                writer.add(&rows)
+            };
+            transform::rows(unload.as_ref(), state, plan, &mapping, &changes, each).await?;
         }
         ChunkRange::Removals { .. } => {
             let changes = changes::read_chunk(state, &plan.run.keys(), plan.partitions, &chunk.range).await?;
             let identities = identities(state, plan, &changes).await?;
-            Ok(transform::removals(plan, &mapping, &changes, &identities)?)
+            writer.add(&transform::removals(plan, &mapping, &changes, &identities)?)?;
         }
-        ChunkRange::Append { entry, rows } => append(context, plan, &mapping, entry, rows).await,
+        ChunkRange::Append { entry, rows } => {
+            let work = plan.append.get(entry as usize).ok_or_else(|| {
+                let message = format!("run {} has no append entry {entry}", plan.run.run);
+                Failure::new(FailureName::InvariantBroken, message)
+            })?;
+            let unload = open(context, &work.unload.root)?;
+            let each = |rows: Vec<Transformed>| writer.add(&rows);
+            transform::append(unload.as_ref(), plan, &mapping, work, rows, each).await?;
+        }
     }
+    Ok(writer)
 }
 
 /// What is remembered of the records of these changes.
@@ -121,23 +135,6 @@ async fn identities(
         }
         Some(_) | None => Ok(HashMap::new()),
     }
-}
-
-async fn append(
-    context: &Context,
-    plan: &RunPlan,
-    mapping: &Mapping,
-    entry: u32,
-    rows: RowRange,
-) -> Result<Vec<Transformed>, Failure> {
-    let work = plan.append.get(entry as usize).ok_or_else(|| {
-        Failure::new(
-            FailureName::InvariantBroken,
-            format!("run {} has no append entry {entry}", plan.run.run),
-        )
-    })?;
-    let unload = open(context, &work.unload.root)?;
-    Ok(transform::append(unload.as_ref(), plan, mapping, work, rows).await?)
 }
 
 fn open(context: &Context, root: &str) -> Result<Arc<dyn Objects>, Failure> {

@@ -5,6 +5,8 @@
 
 use std::cmp::Ordering;
 
+use penstock_model::run_plan::partition_of;
+
 /// Rows of a bucket, about: they fit the nearest cache.
 const BUCKET_ROWS: usize = 256;
 /// More buckets than this are dealt out to slower than they are sorted.
@@ -19,6 +21,11 @@ pub(crate) trait Ordered: Copy + Default {
 /// The first half of a key hash.
 pub(crate) fn prefix(hash: u128) -> u64 {
     u64::try_from(hash >> 64).unwrap_or(u64::MAX)
+}
+
+/// The partition, of `partitions`, of the keys whose hash begins so.
+pub(crate) fn partition_of_prefix(prefix: u64, partitions: u32) -> u32 {
+    partition_of(u128::from(prefix) << 64, partitions)
 }
 
 /// The rows of one of `partitions`, ordered by the first half of the key hash and then by `then`.

@@ -33,43 +33,97 @@ const STRETCH: usize = 64 * 1024;
 const REJECTED: &str = "rejected";
 const SKIPPED: &str = "skipped";
 
-/// Writes a chunk's operations, unless they are there already: they follow from the chunk.
-///
-/// # Errors
-/// `StorageUnavailable`; `InvariantBroken` if a row was not mapped to JSON on one line.
-pub async fn put(objects: &dyn Objects, key: &str, rows: &[Transformed]) -> Result<(), Failure> {
-    let body = encode(key, rows)?;
-    match objects.put(key, body, Condition::IfAbsent).await.map_err(storage_failure)? {
-        Put::Written(_) | Put::Refused => Ok(()),
+/// Packs a chunk's operations as they come, and writes them once they are all there.
+#[must_use]
+pub struct Writer<'a> {
+    key: &'a str,
+    packer: Packer<'a>,
+    text: Vec<u8>,
+    rows: u32,
+}
+
+impl<'a> Writer<'a> {
+    /// For the object of this key.
+    ///
+    /// # Errors
+    /// `InvariantBroken` if zstd can't be set up.
+    pub fn new(key: &'a str) -> Result<Self, Failure> {
+        let (packer, text) = (Packer::new(key, LEVEL)?, Vec::with_capacity(2 * STRETCH));
+        Ok(Self { key, packer, text, rows: 0 })
+    }
+
+    /// Adds rows, in the order of their changes.
+    ///
+    /// # Errors
+    /// `InvariantBroken` if a row was not mapped to JSON on one line.
+    pub fn add(&mut self, rows: &[Transformed]) -> Result<(), Failure> {
+        for row in rows {
+            match row {
+                Transformed::Operation(operation) => push_operation(&mut self.text, operation)?,
+                Transformed::Rejected(rejected) => push_other(&mut self.text, REJECTED, rejected)?,
+                Transformed::Skipped(skipped) => push_other(&mut self.text, SKIPPED, skipped)?,
+            }
+            self.text.push(b'\n');
+            self.rows += 1;
+            if self.text.len() >= STRETCH {
+                self.packer.add(&self.text)?;
+                self.text.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// How many rows there are by now.
+    #[must_use]
+    pub const fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// Writes the object, unless it is there already: operations follow from the chunk.
+    ///
+    /// # Errors
+    /// `StorageUnavailable`.
+    pub async fn put(self, objects: &dyn Objects) -> Result<(), Failure> {
+        let key = self.key;
+        let body = self.finish()?;
+        match objects.put(key, body, Condition::IfAbsent).await.map_err(storage_failure)? {
+            Put::Written(_) | Put::Refused => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> Result<Bytes, Failure> {
+        self.packer.add(&self.text)?;
+        self.packer.finish()
+    }
+}
+
+impl std::fmt::Debug for Writer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Writer({} rows)", self.rows)
     }
 }
 
 /// Reads a chunk's operations; `None` if there are none yet.
 ///
 /// # Errors
-/// `StorageUnavailable`; `ContractMismatch`, with the line's number, if a line is not what this version writes.
+/// As [`read_each`].
 pub async fn read(objects: &dyn Objects, key: &str) -> Result<Option<Vec<Transformed>>, Failure> {
-    let Some((body, _)) = objects.get(key).await.map_err(storage_failure)? else { return Ok(None) };
-    decode(key, &body).map(Some)
+    let mut rows = Vec::new();
+    Ok(read_each(objects, key, |row| rows.push(row)).await?.then_some(rows))
 }
 
-fn encode(key: &str, rows: &[Transformed]) -> Result<Bytes, Failure> {
-    let mut packer = Packer::new(key, LEVEL)?;
-    let mut text = Vec::with_capacity(STRETCH);
-    for row in rows {
-        match row {
-            Transformed::Operation(operation) => push_operation(&mut text, operation)?,
-            Transformed::Rejected(rejected) => push_other(&mut text, REJECTED, rejected)?,
-            Transformed::Skipped(skipped) => push_other(&mut text, SKIPPED, skipped)?,
-        }
-        text.push(b'\n');
-        if text.len() >= STRETCH {
-            packer.add(&text)?;
-            text.clear();
-        }
-    }
-    packer.add(&text)?;
-    packer.finish()
+/// Shows a chunk's operations to `each`, in their order; false if there are none yet.
+///
+/// # Errors
+/// `StorageUnavailable`; `ContractMismatch`, with the line's number, if a line is not what this version writes.
+pub async fn read_each(
+    objects: &dyn Objects,
+    key: &str,
+    each: impl FnMut(Transformed),
+) -> Result<bool, Failure> {
+    let Some((body, _)) = objects.get(key).await.map_err(storage_failure)? else { return Ok(false) };
+    decode(key, &body, each)?;
+    Ok(true)
 }
 
 fn push_operation(text: &mut Vec<u8>, operation: &Operation) -> Result<(), Failure> {
@@ -116,20 +170,20 @@ fn push_json(text: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Failure> 
         .map_err(|_| Failure::new(FailureName::InvariantBroken, "an operation has no JSON form"))
 }
 
-fn decode(key: &str, body: &[u8]) -> Result<Vec<Transformed>, Failure> {
+fn decode(key: &str, body: &[u8], mut each: impl FnMut(Transformed)) -> Result<(), Failure> {
     let failed = |line: usize| {
         let message = format!("object {key} (line {line}) is not what this version can read");
         Failure::new(FailureName::ContractMismatch, message)
     };
     let unpacked = zstd::stream::read::Decoder::with_buffer(body).map_err(|error| not_packed(key, error))?;
     let mut lines = BufReader::with_capacity(STRETCH, unpacked);
-    let mut rows = Vec::new();
+    let mut rows = 0;
     let mut text = String::with_capacity(STRETCH * 2);
     loop {
         let ended = match lines.read_line(&mut text) {
             Ok(read) => read == 0,
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(failed(rows.len() + text.lines().count() + 1));
+                return Err(failed(rows + text.lines().count() + 1));
             }
             Err(error) => return Err(not_packed(key, error)),
         };
@@ -139,12 +193,12 @@ fn decode(key: &str, body: &[u8]) -> Result<Vec<Transformed>, Failure> {
         let stretch: Arc<str> = Arc::from(text.as_str());
         let mut start = 0;
         for line in stretch.lines() {
-            let number = rows.len() + 1;
-            rows.push(decode_line(key, number, line, (&stretch, start))?.ok_or_else(|| failed(number))?);
+            rows += 1;
+            each(decode_line(key, rows, line, (&stretch, start))?.ok_or_else(|| failed(rows))?);
             start += line.len() + 1;
         }
         if ended {
-            return Ok(rows);
+            return Ok(());
         }
         text.clear();
     }
@@ -266,7 +320,9 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let read = runtime.block_on(async {
                 let objects = MemoryObjects::default();
-                put(&objects, KEY, &rows).await.unwrap();
+                let mut writer = Writer::new(KEY).unwrap();
+                writer.add(&rows).unwrap();
+                writer.put(&objects).await.unwrap();
                 read(&objects, KEY).await.unwrap().unwrap()
             });
             prop_assert_eq!(read.iter().map(words).collect::<Vec<_>>(), rows.iter().map(words).collect::<Vec<_>>());
@@ -288,7 +344,7 @@ mod tests {
             let mut packer = Packer::new(KEY, LEVEL).unwrap();
             packer.add(format!("{good}{bad}\n").as_bytes()).unwrap();
             let body = packer.finish().unwrap();
-            let failure = decode(KEY, &body).err().unwrap();
+            let failure = decode(KEY, &body, drop).err().unwrap();
             assert_eq!(failure.name, FailureName::ContractMismatch, "{bad}");
             let message = failure.full_message();
             assert!(message.contains("000007.tsv.zst (line 2)") && !message.contains("tim"), "{message}");
@@ -301,6 +357,6 @@ mod tests {
         if let Transformed::Operation(operation) = &mut broken {
             operation.fields = Json::written("{\n}".to_owned());
         }
-        assert_eq!(encode(KEY, &[broken]).unwrap_err().name, FailureName::InvariantBroken);
+        assert_eq!(Writer::new(KEY).unwrap().add(&[broken]).unwrap_err().name, FailureName::InvariantBroken);
     }
 }

@@ -75,8 +75,11 @@ pub(super) async fn mapped(
             left -= end;
             for from in (0..end).step_by(usize::try_from(ROWS)?) {
                 let range = RowRange { from, to: from.saturating_add(ROWS).min(end), ..*range };
-                let lines = transform::append(objects.as_ref(), &plan, &mapping, work, range);
-                mapped.extend(lines.await.map_err(Failure::from)?);
+                let each = |lines: Vec<Transformed>| {
+                    mapped.extend(lines);
+                    Ok::<_, Failure>(())
+                };
+                transform::append(objects.as_ref(), &plan, &mapping, work, range, each).await?;
             }
         }
     }

@@ -22,7 +22,6 @@ mod read;
 use penstock_model::Key;
 use penstock_model::change::Place;
 use penstock_model::port::Objects;
-use penstock_model::run_plan::partition_of;
 use penstock_model::snapshot::SnapshotManifest;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -168,7 +167,7 @@ pub async fn read_partition(
             continue;
         }
         let body = read_whole(objects, &file.key).await?;
-        let is_wanted = |prefix| partition_of(u128::from(prefix) << 64, partitions) == partition;
+        let is_wanted = |prefix| key_order::partition_of_prefix(prefix, partitions) == partition;
         read::read_into(&mut all, &file.key, body, is_wanted)?;
     }
     all.sort(partitions);

@@ -8,7 +8,6 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use penstock_model::change::Place;
-use penstock_model::run_plan::partition_of;
 use penstock_model::snapshot::SNAPSHOT_VERSION;
 use penstock_model::unload::Column;
 use xxhash_rust::xxh3::xxh3_128;
@@ -73,7 +72,7 @@ impl<'a> FileCursor<'a> {
         let mut last = self.last.as_ref().map(|(prefix, key)| (*prefix, key.as_slice()));
         for number in 0..self.rows.len() {
             let Some((prefix, row)) = self.rows.get(number) else { break };
-            if partition_of(u128::from(prefix) << 64, *partitions) != *partition {
+            if key_order::partition_of_prefix(prefix, *partitions) != *partition {
                 return Err(damaged(key, 0, "a key is not of this partition"));
             }
             if last.is_some_and(|last| last.0 >= prefix && last >= (prefix, row.key)) {

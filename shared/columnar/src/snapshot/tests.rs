@@ -9,6 +9,8 @@ use penstock_model::snapshot::{Binding, PartitionFile, UnloadIdentity};
 use penstock_model::unload::{Column, ColumnType};
 use proptest::prelude::*;
 
+use penstock_model::run_plan::partition_of;
+
 use super::*;
 use crate::testing::{MemoryObjects, block_on};
 

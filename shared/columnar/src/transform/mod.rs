@@ -21,7 +21,6 @@ use penstock_model::{Failure, FailureName};
 
 pub use moved::moved;
 pub use removals::removals;
-pub use rows::{PlacedRows, transform_rows};
 
 use crate::format::FormatError;
 use crate::mapping::{KeyColumns, Mapping, UnknownColumn};
@@ -71,42 +70,45 @@ impl From<TransformError> for Failure {
     }
 }
 
-/// Maps the rows of a chunk that are new or have changed. `unload` is the root of the plan's unload; `state` tells what `read` left of
-/// its splits.
+/// Maps the rows of a chunk that are new or have changed, and hands them to `each` some at a time, in the order of `changes` and one for
+/// each. `unload` is the root of the plan's unload; `state` tells what `read` left of its splits.
 ///
 /// # Errors
-/// [`TransformError`] if the rows can't be read or mapped at all.
-pub async fn rows(
+/// [`TransformError`] if the rows can't be read or mapped at all; what `each` fails with.
+pub async fn rows<E: From<TransformError>>(
     unload: &dyn Objects,
     state: &dyn Objects,
     plan: &RunPlan,
     mapping: &Mapping,
     changes: &[Change],
-) -> Result<Vec<Transformed>, TransformError> {
+    each: impl FnMut(Vec<Transformed>) -> Result<(), E>,
+) -> Result<(), E> {
     let wanted = rows::wanted(changes);
     let from =
         fetch::From { objects: unload, unload: &plan.unload, splits: &plan.splits, read_before: Some(state) };
     let placed = fetch::fetch(from, plan, mapping.columns(), &wanted).await?;
-    transform_rows(plan, mapping, changes, &placed)
+    rows::changed_rows(plan, mapping, changes, &placed, each)
 }
 
-/// Maps a range of rows of an unload that is appended, each to an operation. `unload` is the root of `work`'s unload.
+/// Maps a range of rows of an unload that is appended, each to an operation, and hands them to `each` some at a time and in their order.
+/// `unload` is the root of `work`'s unload.
 ///
 /// # Errors
-/// [`TransformError`] if the rows can't be read or mapped at all.
-pub async fn append(
+/// [`TransformError`] if the rows can't be read or mapped at all; what `each` fails with.
+pub async fn append<E: From<TransformError>>(
     unload: &dyn Objects,
     plan: &RunPlan,
     mapping: &Mapping,
     work: &LedgerEntry,
     range: RowRange,
-) -> Result<Vec<Transformed>, TransformError> {
+    each: impl FnMut(Vec<Transformed>) -> Result<(), E>,
+) -> Result<(), E> {
     let wanted = vec![(range.split, (range.from..range.to).collect())];
     let mut columns = mapping.columns().to_vec();
     columns.extend(plan.key_columns.iter().map(|column| column.name.to_lowercase()));
     let from = fetch::From { objects: unload, unload: &work.unload, splits: &work.splits, read_before: None };
     let placed = fetch::fetch(from, plan, &columns, &wanted).await?;
-    rows::append_rows(plan, mapping, range, &placed)
+    rows::append_rows(plan, mapping, range, &placed, each)
 }
 
 /// The primary key's columns and values as a JSON object, for people.

@@ -18,13 +18,13 @@ use crate::mapping::{Engines, KeyColumns, KeyRows, Mapped, Mapping, Rejection, R
 
 /// Rows of one split, fetched for a chunk.
 #[derive(Debug, Clone)]
-pub struct PlacedRows {
+pub(super) struct PlacedRows {
     /// The split.
-    pub split: u32,
+    pub(super) split: u32,
     /// Each row's number within the split, in the batch's order.
-    pub numbers: Vec<u32>,
+    pub(super) numbers: Vec<u32>,
     /// The rows, with at least the columns of the mapping.
-    pub batch: RecordBatch,
+    pub(super) batch: RecordBatch,
 }
 
 /// The rows that changes need, by split, ascending and without repeats.
@@ -50,27 +50,25 @@ pub(super) fn wanted(changes: &[Change]) -> Vec<(u32, Vec<u32>)> {
 }
 
 /// Maps changes whose rows are at hand: one result for each, with its index as ordinal.
-///
-/// # Errors
-/// [`TransformError`] if a row is not among `placed`, a column can't be mapped, or a key is damaged.
-pub fn transform_rows(
+pub(super) fn changed_rows<E: From<TransformError>>(
     plan: &RunPlan,
     mapping: &Mapping,
     changes: &[Change],
     placed: &[PlacedRows],
-) -> Result<Vec<Transformed>, TransformError> {
+    each: impl FnMut(Vec<Transformed>) -> Result<(), E>,
+) -> Result<(), E> {
     let engines = Engines::new();
     let compiled = mapping.expressions(&engines);
     let batches = placed
         .iter()
-        .map(|rows| mapping.rows(&compiled, &rows.batch, &plan.columns))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|rows| Ok(mapping.rows(&compiled, &rows.batch, &plan.columns)?))
+        .collect::<Result<Vec<_>, TransformError>>()?;
     let (places, shown) = (Places::of(placed), KeyColumns::of(&plan.key_columns));
     let find = |place: Place| {
         let (batch, row) = places.find(place)?;
         Some((batches.get(batch)?, row))
     };
-    in_texts((0..).zip(changes), |text, (n, change)| {
+    let draft = |text: &mut String, (n, change): (u32, &Change)| {
         let start = text.len();
         shown.push(text, &change.key)?;
         let key = start..text.len();
@@ -87,7 +85,8 @@ pub fn transform_rows(
         let Place { split, row } = change.place;
         let (rows, index) = find(change.place).ok_or(TransformError::NoSuchRow { split, row })?;
         Ok(operation(n, kind, text, key, rows, index))
-    })
+    };
+    in_texts((0..).zip(changes), draft, each)
 }
 
 /// Where the rows of a chunk lie: each place's batch, and its row in that.
@@ -137,12 +136,13 @@ fn decide(mode: Mode, change: &Change) -> Decision {
 }
 
 /// Maps every row of a range to an append.
-pub(super) fn append_rows(
+pub(super) fn append_rows<E: From<TransformError>>(
     plan: &RunPlan,
     mapping: &Mapping,
     range: RowRange,
     placed: &[PlacedRows],
-) -> Result<Vec<Transformed>, TransformError> {
+    each: impl FnMut(Vec<Transformed>) -> Result<(), E>,
+) -> Result<(), E> {
     let engines = Engines::new();
     let compiled = mapping.expressions(&engines);
     let batches = placed
@@ -153,7 +153,7 @@ pub(super) fn append_rows(
         })
         .collect::<Result<Vec<_>, TransformError>>()?;
     let places = Places::of(placed);
-    in_texts((0..).zip(range.from..range.to), |text, (n, row)| {
+    let draft = |text: &mut String, (n, row): (u32, u32)| {
         let place = Place { split: range.split, row };
         let found = places.find(place).and_then(|(batch, index)| Some((batches.get(batch)?, index)));
         let ((rows, keys), index) = found.ok_or(TransformError::NoSuchRow { split: range.split, row })?;
@@ -161,10 +161,11 @@ pub(super) fn append_rows(
         keys.push(text, index);
         let key = start..text.len();
         Ok(operation(n, OperationKind::Append, text, key, rows, index))
-    })
+    };
+    in_texts((0..).zip(range.from..range.to), draft, each)
 }
 
-/// How many rows share a text: to set memory aside for each part of each row took longer than to write it.
+/// How many rows share a text and are handed on together: few enough to be written and packed while they are near at hand.
 const ROWS_OF_A_TEXT: usize = 256;
 
 /// What comes of a row whose parts lie in a text that is still being written.
@@ -174,20 +175,21 @@ enum Draft {
     Skipped(SkippedRow),
 }
 
-/// Drafts row after row, and makes of each what it comes to once the text that it shares with others is whole.
-fn in_texts<R>(
+/// Drafts row after row, and hands on what each comes to once the text that it shares with others is whole.
+fn in_texts<R, E: From<TransformError>>(
     rows: impl Iterator<Item = R>,
     mut draft: impl FnMut(&mut String, R) -> Result<Draft, TransformError>,
-) -> Result<Vec<Transformed>, TransformError> {
+    mut each: impl FnMut(Vec<Transformed>) -> Result<(), E>,
+) -> Result<(), E> {
     let mut rows = rows.peekable();
-    let (mut all, mut drafts, mut text) = (Vec::new(), Vec::with_capacity(ROWS_OF_A_TEXT), String::new());
+    let (mut drafts, mut text) = (Vec::with_capacity(ROWS_OF_A_TEXT), String::new());
     while rows.peek().is_some() {
         for row in rows.by_ref().take(ROWS_OF_A_TEXT) {
             drafts.push(draft(&mut text, row)?);
         }
         let shared: Arc<str> = Arc::from(text.as_str());
         text.clear();
-        all.extend(drafts.drain(..).map(|draft| match draft {
+        let finished = drafts.drain(..).map(|draft| match draft {
             Draft::Operation { n, kind, key, mapped: Mapped { matched, fields, asks, .. } } => {
                 let part = |range| Json::shared(&shared, range);
                 let (key, matched, fields) = (part(key), part(matched), part(fields));
@@ -195,9 +197,10 @@ fn in_texts<R>(
             }
             Draft::Rejected(record) => Transformed::Rejected(record),
             Draft::Skipped(row) => Transformed::Skipped(row),
-        }));
+        });
+        each(finished.collect())?;
     }
-    Ok(all)
+    Ok(())
 }
 
 /// A key that was written to a text, for a record of its own.

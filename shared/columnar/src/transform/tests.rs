@@ -139,12 +139,47 @@ fn shown(row: &Transformed) -> Value {
     }
 }
 
+/// All that [`rows`] hands on.
+fn all_rows(
+    objects: &MemoryObjects,
+    plan: &RunPlan,
+    mapping: &Mapping,
+    changes: &[Change],
+) -> Result<Vec<Transformed>, TransformError> {
+    let mut all = Vec::new();
+    let each = |some: Vec<Transformed>| {
+        all.extend(some);
+        Ok::<_, TransformError>(())
+    };
+    block_on(rows(objects, objects, plan, mapping, changes, each))?;
+    Ok(all)
+}
+
 fn mapped(definition: Value, changes: &[Change]) -> Vec<Value> {
     let sync = sync(definition);
     let (objects, plan) = plan(&sync);
-    let transformed =
-        block_on(rows(objects.as_ref(), objects.as_ref(), &plan, &mapping(&sync), changes)).unwrap();
-    lines(&transformed)
+    lines(&all_rows(&objects, &plan, &mapping(&sync), changes).unwrap())
+}
+
+#[test]
+fn rows_are_handed_on_some_at_a_time_and_none_is_left_out() {
+    let sync = sync(json!({ "fields": { "n": "name" } }));
+    let (objects, plan) = plan(&sync);
+    let changes: Vec<Change> =
+        (0..1000_u32).map(|n| change(ChangeKind::Added, i128::from(n) + 1, 0, n % 4)).collect();
+    let (mut seen, mut handed) = (Vec::new(), 0);
+    let each = |some: Vec<Transformed>| {
+        handed += 1;
+        seen.extend(some.iter().map(|row| match row {
+            Transformed::Operation(operation) => (operation.n, operation.key.get().to_owned()),
+            Transformed::Rejected(_) | Transformed::Skipped(_) => unreachable!(),
+        }));
+        Ok::<_, TransformError>(())
+    };
+    block_on(rows(objects.as_ref(), objects.as_ref(), &plan, &mapping(&sync), &changes, each)).unwrap();
+    assert!(handed > 1);
+    let expected = (0..1000).map(|n| (n, format!("{{\"ID\":{}}}", n + 1)));
+    assert!(seen.into_iter().eq(expected));
 }
 
 #[test]
@@ -213,12 +248,11 @@ fn rows_that_are_not_there_fail_the_chunk() {
     let mapping = mapping(&sync);
     for (split, row) in [(9, 0), (1, 2)] {
         let changes = [change(ChangeKind::Added, 1, split, row)];
-        let error =
-            block_on(rows(objects.as_ref(), objects.as_ref(), &plan, &mapping, &changes)).unwrap_err();
+        let error = all_rows(&objects, &plan, &mapping, &changes).unwrap_err();
         assert_eq!(Failure::from(error).name, FailureName::ChunkUnreadable, "{split} {row}");
     }
     let damaged = Change { key: Key::from_bytes(vec![99]), ..change(ChangeKind::Added, 1, 0, 0) };
-    let error = block_on(rows(objects.as_ref(), objects.as_ref(), &plan, &mapping, &[damaged])).unwrap_err();
+    let error = all_rows(&objects, &plan, &mapping, &[damaged]).unwrap_err();
     assert_eq!(Failure::from(error).name, FailureName::ChunkUnreadable);
 }
 
@@ -228,7 +262,12 @@ fn every_row_of_a_range_is_appended() {
     let (objects, plan) = plan(&sync);
     let work = LedgerEntry { unload: plan.unload.clone(), splits: plan.splits.clone(), pending: Vec::new() };
     let range = RowRange { split: 1, from: 0, to: 2 };
-    let transformed = block_on(append(objects.as_ref(), &plan, &mapping(&sync), &work, range)).unwrap();
+    let mut transformed = Vec::new();
+    let each = |some: Vec<Transformed>| {
+        transformed.extend(some);
+        Ok::<_, TransformError>(())
+    };
+    block_on(append(objects.as_ref(), &plan, &mapping(&sync), &work, range, each)).unwrap();
     let operation = |n, id: Value, name| json!({ "operation": { "n": n, "kind": "append", "key": { "ID": id }, "match": {}, "fields": { "n": name } } });
     assert_eq!(lines(&transformed), [operation(0, json!(14), "secret"), operation(1, Value::Null, "f")]);
 }

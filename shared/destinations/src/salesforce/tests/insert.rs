@@ -124,17 +124,7 @@ async fn rows_whose_job_has_vanished_are_unknown_and_not_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn no_fault_makes_two_records_of_a_row() {
-    let faults: [(&str, Value); 8] = [
-        ("429", json!({"status": {"code": 429, "retry_after": {"seconds": 1}}})),
-        ("500", json!({"status": {"code": 500}})),
-        ("503", json!({"status": {"code": 503, "retry_after": {"seconds": 1}}})),
-        ("slow", json!({"slow": {"ms": 300}})),
-        ("reset", json!("reset")),
-        ("answer_lost", json!("answer_lost")),
-        ("truncated", json!("truncated")),
-        ("locked", json!({"refuse_rows": {"every": 7, "code": "UNABLE_TO_LOCK_ROW"}})),
-    ];
-    for (name, what) in faults {
+    for (name, what) in faults() {
         for keeps in [true, false] {
             let rules = script(json!([{"when": {"every": 4, "path_contains": "jobs"}, "what": what}]));
             let mut org = org(SalesforceTwin::builder().faults(rules));

@@ -174,3 +174,17 @@ fn tally_is(memory: &Memory, expected: &[(&str, usize)]) {
     let found: Vec<(&str, usize)> = found.iter().map(|(word, count)| (word.as_str(), *count)).collect();
     assert_eq!(found, expected);
 }
+
+/// Faults that a twin can play, by name, after which a push goes on by itself whatever it was doing.
+fn faults() -> [(&'static str, Value); 8] {
+    [
+        ("429", json!({"status": {"code": 429, "retry_after": {"seconds": 1}}})),
+        ("500", json!({"status": {"code": 500}})),
+        ("503", json!({"status": {"code": 503, "retry_after": {"seconds": 1}}})),
+        ("slow", json!({"slow": {"ms": 300}})),
+        ("reset", json!("reset")),
+        ("answer_lost", json!("answer_lost")),
+        ("truncated", json!("truncated")),
+        ("locked", json!({"refuse_rows": {"every": 7, "code": "UNABLE_TO_LOCK_ROW"}})),
+    ]
+}
