@@ -18,7 +18,7 @@ enum Text {
     Own(String),
     /// A stretch of a text that many values share: to set memory aside for each of a row's would cost more than to read it.
     Shared {
-        text: Arc<str>,
+        text: Arc<String>,
         range: Range<usize>,
     },
 }
@@ -32,7 +32,7 @@ impl Json {
 
     /// A stretch of a text, which was written as one JSON value. Of a stretch that is none, as of one that cuts a letter, nothing is left.
     #[must_use]
-    pub fn shared(text: &Arc<str>, range: Range<usize>) -> Self {
+    pub fn shared(text: &Arc<String>, range: Range<usize>) -> Self {
         Self(Text::Shared { text: Arc::clone(text), range })
     }
 

@@ -11,7 +11,7 @@
 //! JSON without white space between its parts holds neither a tab nor a line's end, so that a line is cut where they stand: no row is
 //! parsed between its mapping and its request. A tenth of a first run's time went into that.
 
-use std::io::{BufRead, BufReader};
+use std::io::Read as _;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -175,33 +175,35 @@ fn decode(key: &str, body: &[u8], mut each: impl FnMut(Transformed)) -> Result<(
         let message = format!("object {key} (line {line}) is not what this version can read");
         Failure::new(FailureName::ContractMismatch, message)
     };
-    let unpacked = zstd::stream::read::Decoder::with_buffer(body).map_err(|error| not_packed(key, error))?;
-    let mut lines = BufReader::with_capacity(STRETCH, unpacked);
-    let mut rows = 0;
-    let mut text = String::with_capacity(STRETCH * 2);
-    loop {
-        let ended = match lines.read_line(&mut text) {
-            Ok(read) => read == 0,
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(failed(rows + text.lines().count() + 1));
+    let mut unpacked =
+        zstd::stream::read::Decoder::with_buffer(body).map_err(|error| not_packed(key, error))?;
+    let (mut rows, mut rest, mut ended) = (0, Vec::new(), false);
+    while !ended {
+        let mut text = Vec::with_capacity(rest.len() + STRETCH);
+        text.append(&mut rest);
+        // A stretch ends with a line, however long that is.
+        while !ended {
+            let from = text.len();
+            let read = unpacked.by_ref().take(STRETCH as u64).read_to_end(&mut text);
+            ended = read.map_err(|error| not_packed(key, error))? < STRETCH;
+            let new = text.get(from..).unwrap_or_default();
+            if let Some(last) = new.iter().rposition(|byte| *byte == b'\n').filter(|_| !ended) {
+                rest = text.split_off(from + last + 1);
+                break;
             }
-            Err(error) => return Err(not_packed(key, error)),
-        };
-        if text.len() < STRETCH && !ended {
-            continue;
         }
-        let stretch: Arc<str> = Arc::from(text.as_str());
+        let stretch = Arc::new(String::from_utf8(text).map_err(|error| {
+            let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            failed(rows + valid.iter().filter(|byte| **byte == b'\n').count() + 1)
+        })?);
         let mut start = 0;
         for line in stretch.lines() {
             rows += 1;
             each(decode_line(key, rows, line, (&stretch, start))?.ok_or_else(|| failed(rows))?);
             start += line.len() + 1;
         }
-        if ended {
-            return Ok(());
-        }
-        text.clear();
     }
+    Ok(())
 }
 
 /// `None` if a part is missing or of another kind. `place` is the text that the line is of, and where it begins there.
@@ -209,7 +211,7 @@ fn decode_line(
     key: &str,
     number: usize,
     line: &str,
-    place: (&Arc<str>, usize),
+    place: (&Arc<String>, usize),
 ) -> Result<Option<Transformed>, Failure> {
     let Some((what, rest)) = line.split_once('\t') else { return Ok(None) };
     let failed = |cause| unreadable(&format!("{key} (line {number})"), cause);
@@ -224,7 +226,11 @@ fn decode_line(
     }
 }
 
-fn decode_operation(kind: OperationKind, rest: &str, (text, start): (&Arc<str>, usize)) -> Option<Operation> {
+fn decode_operation(
+    kind: OperationKind,
+    rest: &str,
+    (text, start): (&Arc<String>, usize),
+) -> Option<Operation> {
     let mut at = start;
     let mut parts = rest.split('\t').map(|part| {
         let range = at..at + part.len();
@@ -349,6 +355,32 @@ mod tests {
             let message = failure.full_message();
             assert!(message.contains("000007.tsv.zst (line 2)") && !message.contains("tim"), "{message}");
         }
+    }
+
+    #[test]
+    fn lines_are_whole_wherever_a_stretch_ends() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        // The longest line is longer than two stretches.
+        for length in [10, 1_000, STRETCH / 2 - 40, STRETCH, 2 * STRETCH + 7] {
+            let rows: Vec<_> = (0..200).map(|n| row(n, 2, &"ä".repeat(length / 2), None)).collect();
+            let read = runtime.block_on(async {
+                let objects = MemoryObjects::default();
+                let mut writer = Writer::new(KEY).unwrap();
+                writer.add(&rows).unwrap();
+                writer.put(&objects).await.unwrap();
+                read(&objects, KEY).await.unwrap().unwrap()
+            });
+            assert!(read.iter().map(words).eq(rows.iter().map(words)), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_named_by_its_line() {
+        let mut packer = Packer::new(KEY, LEVEL).unwrap();
+        packer.add(b"upsert\t0\t{}\t{}\t\t{}\nupsert\t1\t{}\t{}\t\t{\"a\":\"\xff\"}\n").unwrap();
+        let failure = decode(KEY, &packer.finish().unwrap(), drop).unwrap_err();
+        assert_eq!(failure.name, FailureName::ContractMismatch);
+        assert!(failure.full_message().contains("000007.tsv.zst (line 2)"), "{}", failure.full_message());
     }
 
     #[test]

@@ -187,8 +187,8 @@ fn in_texts<R, E: From<TransformError>>(
         for row in rows.by_ref().take(ROWS_OF_A_TEXT) {
             drafts.push(draft(&mut text, row)?);
         }
-        let shared: Arc<str> = Arc::from(text.as_str());
-        text.clear();
+        let room = text.len();
+        let shared = Arc::new(std::mem::replace(&mut text, String::with_capacity(room)));
         let finished = drafts.drain(..).map(|draft| match draft {
             Draft::Operation { n, kind, key, mapped: Mapped { matched, fields, asks, .. } } => {
                 let part = |range| Json::shared(&shared, range);
