@@ -319,18 +319,22 @@ mod tests {
         })
     }
 
+    fn written_and_read(rows: &[Transformed]) -> Vec<Transformed> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let objects = MemoryObjects::default();
+            let mut writer = Writer::new(KEY).unwrap();
+            writer.add(rows).unwrap();
+            writer.put(&objects).await.unwrap();
+            read(&objects, KEY).await.unwrap().unwrap()
+        })
+    }
+
     proptest! {
         #[test]
         fn reads_what_it_wrote(rows in prop::collection::vec((any::<u32>(), 0..9_u8, any::<String>(), any::<Option<String>>()), 0..20)) {
             let rows: Vec<_> = rows.into_iter().map(|(n, choice, text, id)| row(n, choice, &text, id)).collect();
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let read = runtime.block_on(async {
-                let objects = MemoryObjects::default();
-                let mut writer = Writer::new(KEY).unwrap();
-                writer.add(&rows).unwrap();
-                writer.put(&objects).await.unwrap();
-                read(&objects, KEY).await.unwrap().unwrap()
-            });
+            let read = written_and_read(&rows);
             prop_assert_eq!(read.iter().map(words).collect::<Vec<_>>(), rows.iter().map(words).collect::<Vec<_>>());
         }
     }
@@ -359,17 +363,10 @@ mod tests {
 
     #[test]
     fn lines_are_whole_wherever_a_stretch_ends() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         // The longest line is longer than two stretches.
         for length in [10, 1_000, STRETCH / 2 - 40, STRETCH, 2 * STRETCH + 7] {
             let rows: Vec<_> = (0..200).map(|n| row(n, 2, &"ä".repeat(length / 2), None)).collect();
-            let read = runtime.block_on(async {
-                let objects = MemoryObjects::default();
-                let mut writer = Writer::new(KEY).unwrap();
-                writer.add(&rows).unwrap();
-                writer.put(&objects).await.unwrap();
-                read(&objects, KEY).await.unwrap().unwrap()
-            });
+            let read = written_and_read(&rows);
             assert!(read.iter().map(words).eq(rows.iter().map(words)), "{length}");
         }
     }
