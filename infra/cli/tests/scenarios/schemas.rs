@@ -117,28 +117,28 @@ async fn widths_units_precisions_letter_case_and_column_order_are_no_changes() {
     assert_eq!(counts(&project.run(&[])), "read 20, unchanged 20");
 }
 
-#[tokio::test]
-async fn files_that_disagree_on_a_scale_are_named_and_nothing_is_sent() {
+/// Two files of which the second has these amounts: the run says so in these words, and sends nothing.
+async fn amounts_disagree(amounts: ArrayRef, words: &[&str]) {
     let (project, table) = project("").await;
     let mut other = narrow(5..10);
-    other[1].1 = cents(5..10, 9, 4);
+    other[1].1 = amounts;
     unload(&project, "2026-01-01", &[("first.parquet", narrow(0..5)), ("second.parquet", other)]);
     let result = project.run(&[]);
     assert_eq!(result["failure"]["name"], "UnloadSchemaMismatch", "{result}");
-    says(message(&result), &["amount", "scale 2", "first.parquet", "scale 4", "second.parquet"]);
+    says(message(&result), words);
     table.execute("do $$ begin assert (select count(*) from $table) = 0; end $$").await;
 }
 
 #[tokio::test]
+async fn files_that_disagree_on_a_scale_are_named_and_nothing_is_sent() {
+    let words = ["amount", "scale 2", "first.parquet", "scale 4", "second.parquet"];
+    amounts_disagree(cents(5..10, 9, 4), &words).await;
+}
+
+#[tokio::test]
 async fn files_of_which_one_has_text_for_a_number_are_named_and_nothing_is_sent() {
-    let (project, table) = project("").await;
-    let mut other = narrow(5..10);
-    other[1].1 = notes(5..10);
-    unload(&project, "2026-01-01", &[("first.parquet", narrow(0..5)), ("second.parquet", other)]);
-    let result = project.run(&[]);
-    assert_eq!(result["failure"]["name"], "UnloadSchemaMismatch", "{result}");
-    says(message(&result), &["amount", "a decimal of scale 2", "first.parquet", "text", "second.parquet"]);
-    table.execute("do $$ begin assert (select count(*) from $table) = 0; end $$").await;
+    let words = ["amount", "a decimal of scale 2", "first.parquet", "text", "second.parquet"];
+    amounts_disagree(notes(5..10), &words).await;
 }
 
 #[tokio::test]
