@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use penstock_commit::{Committed, Ports, commit, shut_out};
+use penstock_commit::{Committed, Ports, claim, commit};
 use penstock_model::contract::RunRef;
 use penstock_model::cost::{Architecture, Cost};
 use penstock_model::port::Condition;
@@ -14,10 +14,12 @@ use penstock_store::{attempts, json, lease, usage, work};
 use crate::Context;
 
 /// Folds every unfinished run, oldest first, and says which ones there were. The lease is held already, with a higher
-/// fence than theirs: what they try from now on is refused.
+/// fence than theirs, and the pointer is claimed before they are forgotten: what they try from then on is refused, also
+/// by one whose plan has yet to be written.
 ///
 /// # Errors
-/// `RunInProgress` while an attempt's deadline has not passed: until then a request of it may be under way.
+/// `RunInProgress` while an attempt's deadline has not passed: until then a request of it may be under way;
+/// `Superseded`.
 pub(crate) async fn fold(
     context: &Context,
     run: &RunRef,
@@ -29,6 +31,11 @@ pub(crate) async fn fold(
         if let Some((plan, _)) = json::get_json::<RunPlan>(state, &keys.plan()).await? {
             fold_one(context, run, &plan).await?;
         }
+    }
+    if !unfinished.is_empty() {
+        claim(ports(context), run).await?;
+    }
+    for dead in unfinished {
         lease::folded(state, context.random.as_ref(), run, dead).await?;
         tracing::warn!(sync = run.sync, run = run.run, folded = dead, "folded a run that had died");
     }
@@ -50,13 +57,11 @@ async fn fold_one(context: &Context, run: &RunRef, dead: &RunPlan) -> Result<(),
             ),
         ));
     }
-    let ports = Ports { state, clock: context.clock.as_ref(), random: context.random.as_ref() };
     let committed = if attempts.iter().all(|attempt| attempt.idle) {
-        // Nothing was sent: the snapshot is as true as it was. A late finish of the dead run may not think otherwise.
-        shut_out(ports, dead, run).await?;
+        // Nothing was sent: the snapshot is as true as it was.
         Committed::default()
     } else {
-        match commit(ports, dead).await {
+        match commit(ports(context), dead).await {
             // Another run has moved the snapshot since: it has folded this one.
             Err(failure) if failure.name == FailureName::Superseded => Committed::default(),
             other => other?,
@@ -85,4 +90,8 @@ async fn fold_one(context: &Context, run: &RunRef, dead: &RunPlan) -> Result<(),
     };
     json::put_json(state, &dead.run.keys().report(), &report, Condition::IfAbsent).await?;
     Ok(())
+}
+
+fn ports(context: &Context) -> Ports<'_> {
+    Ports { state: context.state.as_ref(), clock: context.clock.as_ref(), random: context.random.as_ref() }
 }

@@ -17,4 +17,4 @@ pub use dead_letters::{
 };
 pub use identities::load as load_identities;
 pub use runs::{list as list_runs, look as look_at_run};
-pub use snapshot::{Committed, Current, Ports, commit, load_current, shut_out, tally};
+pub use snapshot::{Committed, Current, Ports, claim, commit, load_current, tally};

@@ -84,25 +84,36 @@ pub async fn load_current(state: &dyn Objects, sync: &str) -> Result<Option<Curr
     Ok(Some(Current { manifest, pointer, etag }))
 }
 
-/// Shuts out a dead run that has nothing to commit: the pointer gets a new version over the same manifest, so that a
-/// commit of the dead run that is still under way finds another than plan pinned. Doing it twice does no harm.
+/// Makes the pointer a run's own, over the same manifest. Whatever version of it a dead run has pinned, or is just pinning
+/// while this happens, is then gone, and a commit that is still under way finds another. Once the pointer is the run's own
+/// it stays as it is: an invocation that comes twice must not take away what the first one has pinned.
 ///
 /// # Errors
-/// `StorageUnavailable`, and as [`load_current`].
-pub async fn shut_out(ports: Ports<'_>, dead: &RunPlan, by: &RunRef) -> Result<(), Failure> {
-    let current = load_current(ports.state, &dead.run.sync).await?;
-    if current.as_ref().map(|current| &current.etag) != dead.pointer.as_ref() {
-        return Ok(());
+/// `Superseded` if a later run has made it its own; `StorageUnavailable`.
+pub async fn claim(ports: Ports<'_>, run: &RunRef) -> Result<(), Failure> {
+    let key = run.sync_keys().pointer();
+    loop {
+        let found = json::get_json::<Pointer>(ports.state, &key).await?;
+        let (manifest, condition) = match found {
+            Some((pointer, _)) if pointer.fence == run.fence => return Ok(()),
+            Some((pointer, _)) if pointer.fence > run.fence => return Err(superseded(run, &pointer.run)),
+            Some((pointer, etag)) => (pointer.manifest, Condition::IfMatch(etag)),
+            None => (None, Condition::IfAbsent),
+        };
+        let pointer = Pointer {
+            version: SNAPSHOT_VERSION,
+            manifest,
+            run: run.run.clone(),
+            fence: run.fence,
+            nonce: nonce(ports.random),
+        };
+        match json::swap_json(ports.state, &key, &pointer, condition).await? {
+            json::Swap::Swapped(_) => return Ok(()),
+            json::Swap::Lost => {
+                tracing::debug!(sync = run.sync, run = run.run, "another wrote the pointer first");
+            }
+        }
     }
-    let pointer = Pointer {
-        version: SNAPSHOT_VERSION,
-        manifest: current.and_then(|current| current.pointer.manifest),
-        run: by.run.clone(),
-        fence: by.fence,
-        nonce: nonce(ports.random),
-    };
-    // Whoever was first, the version that the dead run has pinned is gone.
-    move_pointer(ports.state, dead, &pointer).await.map(drop)
 }
 
 /// Commits what a run achieved: for every change either the destination agrees with the snapshot, or the overlay says
@@ -352,7 +363,8 @@ async fn swap(
         fence: plan.run.fence,
         nonce: nonce.to_owned(),
     };
-    match move_pointer(state, plan, &pointer).await? {
+    let condition = plan.pointer.clone().map_or(Condition::IfAbsent, Condition::IfMatch);
+    match json::swap_json(state, &keys.pointer(), &pointer, condition).await? {
         json::Swap::Swapped(_) => Ok(()),
         json::Swap::Lost => match load_current(state, &plan.run.sync).await? {
             // Finish and a takeover committed the same run at the same time: one of them did it.
@@ -361,12 +373,6 @@ async fn swap(
             None => Err(superseded(&plan.run, "another")),
         },
     }
-}
-
-/// Puts another pointer in the place of the one that plan pinned.
-async fn move_pointer(state: &dyn Objects, plan: &RunPlan, pointer: &Pointer) -> Result<json::Swap, Failure> {
-    let condition = plan.pointer.clone().map_or(Condition::IfAbsent, Condition::IfMatch);
-    json::swap_json(state, &plan.run.sync_keys().pointer(), pointer, condition).await
 }
 
 fn nonce(random: &dyn Random) -> String {

@@ -20,9 +20,9 @@ pub const SNAPSHOT_VERSION: u32 = 1;
 pub struct Pointer {
     /// Format version.
     pub version: u32,
-    /// The manifest's key; none if nothing was ever committed and a takeover has only shut out a dead run.
+    /// The manifest's key; none if nothing was ever committed and a takeover has only claimed the pointer.
     pub manifest: Option<String>,
-    /// The run that swapped it in: the one that committed the manifest, or a later one that shut out a dead run.
+    /// The run that swapped it in: the one that committed the manifest, or a later one that took over and claimed the pointer.
     pub run: String,
     /// The fence that run held.
     pub fence: u64,

@@ -1,5 +1,6 @@
 //! An object store as S3 is on a bad day: slow, now and then away, and at times it has done what it says it has not.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,8 +28,8 @@ pub(crate) struct Storage {
     /// Is told when there were more calls than any story needs.
     pub(crate) endless: tokio::sync::Notify,
     watch: Mutex<Option<Watch>>,
-    /// The next write of this object takes so long.
-    late: Mutex<Option<(String, Duration)>>,
+    /// The next write of each of these objects takes so long.
+    late: Mutex<BTreeMap<String, Duration>>,
 }
 
 impl std::fmt::Debug for Storage {
@@ -60,11 +61,11 @@ impl Storage {
 
     /// The next write of an object is under way for long.
     pub(crate) fn write_late(&self, key: String, after: Duration) {
-        *self.late.lock().unwrap() = Some((key, after));
+        self.late.lock().unwrap().insert(key, after);
     }
 
     fn lateness(&self, key: &str) -> Option<Duration> {
-        self.late.lock().unwrap().take_if(|(late, _)| late == key).map(|(_, after)| after)
+        self.late.lock().unwrap().remove(key)
     }
 
     async fn travel(&self) {

@@ -165,16 +165,16 @@ impl Story {
                 return;
             }
             let pointer: Pointer = serde_json::from_slice(body).unwrap();
-            let shut_out =
-                || told.lock().unwrap().push(format!("{at:>9} {} shut a dead run out", pointer.run));
-            let Some(manifest) = &pointer.manifest else { return shut_out() };
+            let claimed =
+                || told.lock().unwrap().push(format!("{at:>9} {} claimed the pointer", pointer.run));
+            let Some(manifest) = &pointer.manifest else { return claimed() };
             let (manifest, _) = penstock_store::json::get_json::<SnapshotManifest>(&*state, manifest)
                 .now_or_never()
                 .unwrap()
                 .unwrap()
                 .unwrap();
             if manifest.run != pointer.run {
-                return shut_out();
+                return claimed();
             }
             let snapshot = laws::committed(&state, &manifest);
             told.lock().unwrap().push(format!("{at:>9} {} committed", pointer.run));
