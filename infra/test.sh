@@ -7,6 +7,7 @@
 #   infra/test.sh aws [quick]
 #   infra/test.sh advisories [DATABASE]
 #   infra/test.sh proof
+#   infra/test.sh fuzz [SECONDS]
 #
 # lint: format, lints, dependencies, template, state machine. unit: every test. all (the default): both.
 # simulate: stories made up from seeds, 20,000 unless told; --seed tells one of them again. rules: takes each rule of the
@@ -14,7 +15,8 @@
 # emulator on loopback and tells both engines the same scenarios (some 20 minutes the first time, mostly building); with
 # quick, the functions are built as tests are, without cargo-lambda and zig. advisories: whether a known weakness or a
 # withdrawn version is among the dependencies; downloads RustSec's database, or takes a clone of it that is on this machine.
-# proof: holds what is sent against what other clients send for the same rows.
+# proof: holds what is sent against what other clients send for the same rows. fuzz: has a fuzzer make up unloads, for a
+# minute unless told, and goes on from what it has kept before (some 10 minutes the first time, building). Needs a C++ compiler.
 # Needs Rust with rustfmt and clippy, Python 3.9 or later, node, and PostgreSQL's server programs. Tools are kept under
 # ~/.cache/penstock (or XDG_CACHE_HOME), as is what cargo builds unless CARGO_TARGET_DIR says otherwise: another clone
 # then finds most of it done.
@@ -26,6 +28,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 # A snapshot that differs fails, here as in CI, and leaves no file behind.
 export INSTA_UPDATE=no
 deny_version=0.20.2
+fuzz_version=0.13.2
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/penstock-test.XXXXXX")
 # PostgreSQL runs as a user of its own if we are root, and has to reach its folder in here.
@@ -93,6 +96,7 @@ make_deny() {
 lint() {
   step "format"
   cargo fmt --all --check
+  cargo fmt --manifest-path shared/columnar/fuzz/Cargo.toml --check
 
   step "lints"
   cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -266,6 +270,31 @@ proof() {
   node "$described/proof.mjs" "$CARGO_TARGET_DIR/debug/penstock" "$work/proof"
 }
 
+make_fuzz() {
+  CARGO_TARGET_DIR=$work/fuzz cargo install cargo-fuzz --locked --version "$fuzz_version" --root "$1"
+}
+
+fuzz() {
+  local seconds=${1:-60} folder=$cache/fuzz tool host
+  step "fuzzer"
+  tool=$(made_once "cargo-fuzz-$fuzz_version" make_fuzz)
+  # The stable compiler has sanitizers, too, but says that they are for nightly ones only.
+  RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$folder/target \
+    "$tool/bin/cargo-fuzz" build --fuzz-dir shared/columnar/fuzz -O read_unload
+
+  step "what it starts from"
+  mkdir -p "$folder/seeds" "$folder/corpus" "$folder/found"
+  PENSTOCK_TEST_SEEDS=$folder/seeds cargo test --workspace --locked --lib -- \
+    --exact reading::kinds::every_kind_of_file_is_read
+
+  step "unloads made up for $seconds s"
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  # A read may take some hundred megabytes for what a file claims, and the address sanitizer as much again.
+  "$folder/target/$host/release/read_unload" -max_total_time="$seconds" -rss_limit_mb=2048 -malloc_limit_mb=1100 \
+    -timeout=20 -max_len=16384 -print_final_stats=1 -artifact_prefix="$folder/found/" "$folder/corpus" "$folder/seeds" ||
+    fail "a file that the reading path does not stand is in $folder/found: make it a case of shared/columnar/src/reading/hostile.rs"
+}
+
 case ${1:-all} in
   lint) lint ;;
   unit) unit ;;
@@ -274,7 +303,7 @@ case ${1:-all} in
     lint
     unit
     ;;
-  simulate | rules | aws | advisories | proof) "$@" ;;
-  *) fail "usage: infra/test.sh [lint|unit|all|simulate|rules|aws|advisories|proof]" ;;
+  simulate | rules | aws | advisories | proof | fuzz) "$@" ;;
+  *) fail "usage: infra/test.sh [lint|unit|all|simulate|rules|aws|advisories|proof|fuzz]" ;;
 esac
 step "all passed"

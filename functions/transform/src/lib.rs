@@ -130,9 +130,7 @@ async fn identities(
 ) -> Result<HashMap<Key, Identity>, Failure> {
     let wanted: HashSet<Key> = changes.iter().map(|change| change.key.clone()).collect();
     match &plan.snapshot {
-        Some(snapshot) if plan.remember => {
-            penstock_commit::load_identities(state, snapshot, Some(&wanted)).await
-        }
+        Some(snapshot) if plan.remember => penstock_commit::load_identities(state, snapshot, &wanted).await,
         Some(_) | None => Ok(HashMap::new()),
     }
 }

@@ -12,14 +12,16 @@ use penstock_model::report::{Counts, RejectionCount, Rejections};
 use penstock_model::run_plan::{DiffMode, GateDecision, RunPlan};
 use penstock_model::settle::settle;
 use penstock_model::snapshot::{
-    Identity, OverlayEntry, OverlayFile, PartitionFile, Pointer, SNAPSHOT_VERSION, SnapshotManifest,
+    Identity, IdentityLayer, OverlayEntry, OverlayFile, PartitionFile, Pointer, SNAPSHOT_VERSION,
+    SnapshotManifest,
 };
 use penstock_model::{Failure, FailureName, layout};
-use penstock_store::{json, lines};
+use penstock_store::json;
 
 use crate::chunk::ChunkResult;
+use crate::identities::{self, IdentityLayers};
 use crate::overlay::OverlayWriter;
-use crate::{append, chunk, dead_letters, identities};
+use crate::{append, chunk, dead_letters};
 
 /// Chunks read at the same time.
 const CHUNKS_AT_ONCE: usize = 16;
@@ -134,7 +136,8 @@ pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failu
     }
     let nonce = nonce(ports.random);
     let mut overlay = OverlayWriter::new(ports.state, plan, &nonce);
-    let gathered = gather(ports.state, plan, &gate, &mut committed, &mut overlay).await?;
+    let mut identities = IdentityLayers::new(ports.state, plan, &nonce);
+    let gathered = gather(ports.state, plan, &gate, &mut committed, &mut overlay, &mut identities).await?;
     let current = load_current(ports.state, &plan.run.sync).await?;
     let current = current.and_then(|current| current.manifest);
     if let Some(manifest) = current.filter(|manifest| manifest.run == plan.run.run) {
@@ -146,10 +149,11 @@ pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failu
     } else {
         overlay.finish(&gathered.untouched).await?
     };
-    let manifest = write_manifest(ports, plan, &gate, gathered, overlay, &nonce).await?;
+    let identities = identities.finish().await?;
+    let manifest = next_manifest(ports, plan, &gate, &gathered, overlay, identities);
     committed.pending = pending(&manifest);
-    swap(ports.state, plan, manifest, &nonce).await?;
-    sweep(ports.state, plan).await?;
+    swap(ports.state, plan, &manifest, &nonce).await?;
+    sweep(ports.state, plan, &manifest).await?;
     Ok(committed)
 }
 
@@ -195,7 +199,6 @@ fn found(gate: &GateDecision) -> Counts {
 struct Gathered {
     /// The changes of chunks of which nothing was sent.
     untouched: Untouched,
-    identities: Vec<Identity>,
     unsettled: Vec<append::Unsettled>,
 }
 
@@ -205,6 +208,7 @@ async fn gather(
     gate: &GateDecision,
     committed: &mut Committed,
     overlay: &mut OverlayWriter<'_>,
+    identities: &mut IdentityLayers<'_>,
 ) -> Result<Gathered, Failure> {
     let mut gathered = Gathered::default();
     let mut rejections = Rejections::default();
@@ -221,7 +225,7 @@ async fn gather(
             gathered.untouched.add(&settled.result.chunk.range);
         }
         overlay.add(settled.overlay).await?;
-        gathered.identities.extend(settled.identities);
+        identities.add(settled.identities).await?;
     }
     committed.rejections = rejections.counts();
     Ok(gathered)
@@ -267,24 +271,19 @@ async fn settle_chunk(
     Ok(SettledChunk { result, letters, overlay, identities })
 }
 
-async fn write_manifest(
+fn next_manifest(
     ports: Ports<'_>,
     plan: &RunPlan,
     gate: &GateDecision,
-    gathered: Gathered,
+    gathered: &Gathered,
     overlay: Vec<OverlayFile>,
-    nonce: &str,
-) -> Result<SnapshotManifest, Failure> {
+    identity_layers: Vec<IdentityLayer>,
+) -> SnapshotManifest {
     let keys = plan.run.sync_keys();
     let generation = plan.run.generation();
     let is_append = plan.definition.sync.mode == Mode::Append;
     let ledger = append::ledger(plan, &gathered.unsettled);
 
-    let mut files: Vec<String> =
-        plan.snapshot.iter().flat_map(|snapshot| snapshot.identities.clone()).collect();
-    if !gathered.identities.is_empty() {
-        files.push(write_identities(ports.state, plan, gathered.identities, nonce).await?);
-    }
     let partitions = if is_append {
         Vec::new()
     } else {
@@ -310,7 +309,7 @@ async fn write_manifest(
             _,
         ) => ((&plan.unload).into(), plan.mapping_hash, plan.hashing.clone(), gate.null_counts.clone()),
     };
-    Ok(SnapshotManifest {
+    SnapshotManifest {
         version: SNAPSHOT_VERSION,
         sync: plan.run.sync.clone(),
         run: plan.run.run.clone(),
@@ -323,39 +322,24 @@ async fn write_manifest(
         mapping_hash,
         partitions,
         overlay,
-        identities: files,
+        identities: Vec::new(),
+        identity_layers,
         null_counts,
         rows: gate.counts.snapshot_rows,
         ledger,
         committed_at: ports.clock.now(),
-    })
-}
-
-async fn write_identities(
-    state: &dyn Objects,
-    plan: &RunPlan,
-    mut new: Vec<Identity>,
-    nonce: &str,
-) -> Result<String, Failure> {
-    new.sort_by_cached_key(|identity| identity.key.hash());
-    let key = plan.run.sync_keys().identity(&plan.run.generation(), nonce);
-    lines::put_lines(state, &key, &new, Condition::Always).await?;
-    Ok(key)
+    }
 }
 
 async fn swap(
     state: &dyn Objects,
     plan: &RunPlan,
-    mut manifest: SnapshotManifest,
+    manifest: &SnapshotManifest,
     nonce: &str,
 ) -> Result<(), Failure> {
     let keys = plan.run.sync_keys();
-    if manifest.identities.len() > identities::MOST_FILES {
-        let all = identities::load(state, &manifest, None).await?;
-        manifest.identities = vec![write_identities(state, plan, all.into_values().collect(), nonce).await?];
-    }
     let key = keys.manifest(&plan.run.generation(), nonce);
-    json::put_json(state, &key, &manifest, Condition::Always).await?;
+    json::put_json(state, &key, manifest, Condition::Always).await?;
     let pointer = Pointer {
         version: SNAPSHOT_VERSION,
         manifest: Some(key),
@@ -389,9 +373,10 @@ fn superseded(run: &RunRef, other: &str) -> Failure {
     )
 }
 
-/// Removes snapshots of older generations, but for the one that this run started from. A later generation is never
-/// touched: this run may be a late one whose work was taken over meanwhile.
-async fn sweep(state: &dyn Objects, plan: &RunPlan) -> Result<(), Failure> {
+/// Removes snapshots and identities of older generations, but for those of the one that this run started from. A later generation
+/// is never touched: this run may be a late one whose work was taken over meanwhile.
+async fn sweep(state: &dyn Objects, plan: &RunPlan, manifest: &SnapshotManifest) -> Result<(), Failure> {
+    identities::sweep(state, plan, manifest).await?;
     let prefix = plan.run.sync_keys().snapshots();
     let ours = plan.run.generation();
     let before = plan.snapshot.as_ref().map(|snapshot| snapshot.generation.as_str());

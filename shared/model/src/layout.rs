@@ -21,6 +21,12 @@ pub fn definitions(kind: &str) -> String {
 /// How the key of an object ends whose overlay entries only wait.
 const WAITING: &str = ".waiting.bin";
 
+/// One file of identities, by how its commit's keys begin (see [`SyncKeys::identities_of`]).
+#[must_use]
+pub fn identity_file(prefix: &str, number: u32) -> String {
+    format!("{prefix}{number:05}.jsonl.zst")
+}
+
 /// Whether an overlay's object holds entries that only wait, in a format of their own, and no JSON lines.
 #[must_use]
 pub fn is_waiting(key: &str) -> bool {
@@ -106,10 +112,17 @@ impl SyncKeys<'_> {
         format!("state/{}/snapshots/{generation}/overlay-{nonce}-{partition:05}{WAITING}", self.sync)
     }
 
-    /// What one run learned of records' identities (JSON lines, zstd).
+    /// What all runs learned of records' identities.
     #[must_use]
-    pub fn identity(&self, generation: &str, nonce: &str) -> String {
-        format!("state/{}/identity/{generation}-{nonce}.jsonl.zst", self.sync)
+    pub fn identities(&self) -> String {
+        format!("state/{}/identity/", self.sync)
+    }
+
+    /// What one commit of a run learned of records' identities, or merged: how the keys of its files begin; see
+    /// [`identity_file`].
+    #[must_use]
+    pub fn identities_of(&self, generation: &str, nonce: &str) -> String {
+        format!("state/{}/identity/{generation}-{nonce}-", self.sync)
     }
 
     /// All runs of the sync.

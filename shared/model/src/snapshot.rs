@@ -99,8 +99,11 @@ pub struct SnapshotManifest {
     pub partitions: Vec<PartitionFile>,
     /// The overlay, by partition; partitions without entries have none.
     pub overlay: Vec<OverlayFile>,
-    /// Identity files, oldest first: a later one's entry for a key wins.
+    /// Identity files of an earlier version of Penstock, oldest first. All of them are older than `identity_layers`.
     pub identities: Vec<String>,
+    /// Identities, oldest layer first: what a later one says of a key counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identity_layers: Vec<IdentityLayer>,
     /// Null counts per mapped column (lower case), for the null-flood guard.
     pub null_counts: BTreeMap<String, u64>,
     /// Rows of the unload.
@@ -109,6 +112,40 @@ pub struct SnapshotManifest {
     pub ledger: Vec<LedgerEntry>,
     /// When it was committed.
     pub committed_at: Timestamp,
+}
+
+/// Identities that some runs learned, ordered by key hash over its files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityLayer {
+    /// The files (JSON lines, zstd), in order.
+    pub files: Vec<IdentityFile>,
+    /// Entries in all of them; 0 if an earlier version did not say.
+    pub entries: u64,
+}
+
+/// One file of identities.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityFile {
+    /// Its key.
+    pub key: String,
+    /// The first half of the smallest key hash in it.
+    pub first: u64,
+    /// The first half of the largest key hash in it.
+    pub last: u64,
+}
+
+impl SnapshotManifest {
+    /// All layers of identities, oldest first; a file of an earlier version is one of its own.
+    #[must_use]
+    pub fn layers(&self) -> Vec<IdentityLayer> {
+        let old = self.identities.iter().map(|key| IdentityLayer {
+            files: vec![IdentityFile { key: key.clone(), first: 0, last: u64::MAX }],
+            entries: 0,
+        });
+        old.chain(self.identity_layers.iter().cloned()).collect()
+    }
 }
 
 /// Which unload a snapshot came from.

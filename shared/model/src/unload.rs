@@ -113,23 +113,7 @@ impl ColumnType {
     /// Whether it is or holds a timestamp without a zone.
     #[must_use]
     pub fn has_naive(&self) -> bool {
-        match self {
-            Self::Naive => true,
-            Self::List(element) => element.has_naive(),
-            Self::Map(value) => value.has_naive(),
-            Self::Struct(fields) => fields.iter().any(|(_, kind)| kind.has_naive()),
-            Self::Bool
-            | Self::Int
-            | Self::Decimal { .. }
-            | Self::Float
-            | Self::Text
-            | Self::Binary
-            | Self::Uuid
-            | Self::Date
-            | Self::Time
-            | Self::Instant
-            | Self::Null => false,
-        }
+        self.clone().zoned() != *self
     }
 
     /// The type that it has once timestamps without a zone are taken to be of one.

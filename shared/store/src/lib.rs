@@ -16,6 +16,7 @@ mod folder;
 pub mod jobs;
 pub mod json;
 pub mod lease;
+pub mod line_stream;
 pub mod lines;
 mod memory;
 mod opener;

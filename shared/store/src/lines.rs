@@ -13,7 +13,7 @@ use zstd::zstd_safe::CParameter;
 use crate::failure::{gone, storage_failure, unreadable};
 
 /// zstd's fastest regular level: lines are read back once or twice, by functions that wait for nothing else.
-const LEVEL: i32 = 1;
+pub(crate) const LEVEL: i32 = 1;
 /// How far back a stretch may repeat what was said, as a power of two: lines repeat each other's names, and soon.
 const WINDOW_LOG: u32 = 17;
 /// Objects that say they unpack to no more than this are unpacked in one go.
@@ -111,28 +111,28 @@ pub fn decode_lines<T: DeserializeOwned>(key: &str, body: &[u8]) -> Result<Vec<T
 }
 
 /// Packs an object's text by zstd, a stretch at a time.
-pub(crate) struct Packer<'a> {
-    key: &'a str,
+pub(crate) struct Packer {
+    key: String,
     encoder: zstd::stream::write::Encoder<'static, Vec<u8>>,
 }
 
-impl<'a> Packer<'a> {
+impl Packer {
     /// For the object of this key.
-    pub(crate) fn new(key: &'a str, level: i32) -> Result<Self, Failure> {
+    pub(crate) fn new(key: &str, level: i32) -> Result<Self, Failure> {
         let started = zstd::stream::write::Encoder::new(Vec::new(), level).and_then(|mut encoder| {
             encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
-            Ok(Self { key, encoder })
+            Ok(Self { key: key.to_owned(), encoder })
         });
         started.map_err(|error| not_compressed(key, error))
     }
 
     pub(crate) fn add(&mut self, text: &[u8]) -> Result<(), Failure> {
-        self.encoder.write_all(text).map_err(|error| not_compressed(self.key, error))
+        self.encoder.write_all(text).map_err(|error| not_compressed(&self.key, error))
     }
 
     /// The object.
     pub(crate) fn finish(self) -> Result<Bytes, Failure> {
-        self.encoder.finish().map(Bytes::from).map_err(|error| not_compressed(self.key, error))
+        self.encoder.finish().map(Bytes::from).map_err(|error| not_compressed(&self.key, error))
     }
 }
 
@@ -144,7 +144,7 @@ fn not_compressed(key: &str, error: std::io::Error) -> Failure {
 fn unpack(key: &str, body: &[u8]) -> Result<Vec<u8>, Failure> {
     let unpacked = match zstd::zstd_safe::get_frame_content_size(body) {
         Ok(Some(size @ ..=AT_ONCE)) => zstd::bulk::decompress(body, usize::try_from(size).unwrap_or(0)),
-        // Written by something else, or damaged: then this says so.
+        // Written a stretch at a time or by something else, or damaged: then this says so.
         Ok(Some(_) | None) | Err(_) => zstd::stream::decode_all(body),
     };
     unpacked.map_err(|error| not_packed(key, error))

@@ -37,7 +37,7 @@ const SKIPPED: &str = "skipped";
 #[must_use]
 pub struct Writer<'a> {
     key: &'a str,
-    packer: Packer<'a>,
+    packer: Packer,
     text: Vec<u8>,
     rows: u32,
 }

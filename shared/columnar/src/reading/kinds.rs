@@ -1,4 +1,5 @@
 //! Small files of every kind that is read: each compression, page version and encoding, and the layouts of older writers.
+//! A fuzzer starts from them (`infra/test.sh fuzz`).
 
 use std::sync::Arc;
 
@@ -19,6 +20,9 @@ use crate::canonical::row_hashes;
 use crate::split::{Sizes, cut};
 use crate::testing::{MemoryObjects, MemoryOpener, block_on};
 use crate::unload::discover;
+
+/// Names the folder into which they are written for a fuzzer; without it they are only read.
+const FOLDER: &str = "PENSTOCK_TEST_SEEDS";
 
 fn written(batch: &RecordBatch, properties: WriterPropertiesBuilder) -> Vec<u8> {
     let mut body = Vec::new();
@@ -106,8 +110,9 @@ fn files() -> Vec<(String, Vec<u8>)> {
 #[test]
 fn every_kind_of_file_is_read() {
     for (name, body) in files() {
+        assert!(body.len() < 16 * 1024, "{name} has {} bytes", body.len());
         let objects = MemoryObjects::new();
-        objects.insert("run/a.parquet", body);
+        objects.insert("run/a.parquet", body.clone());
         let opener = MemoryOpener(Arc::clone(&objects));
         let found = block_on(discover(&opener, "s3://b/run/a.parquet", Complete::AsListed)).unwrap();
         let mut rows = 0;
@@ -127,5 +132,9 @@ fn every_kind_of_file_is_read() {
             .unwrap();
         }
         assert!(rows > 0, "{name} has no rows");
+        #[expect(clippy::disallowed_methods, reason = "who starts the fuzzer says where it looks for files")]
+        if let Some(folder) = std::env::var_os(FOLDER) {
+            std::fs::write(std::path::Path::new(&folder).join(name), body).unwrap();
+        }
     }
 }

@@ -36,6 +36,7 @@ pub(crate) fn manifest(keys: impl IntoIterator<Item = String>) -> SnapshotManife
         partitions: keys.into_iter().map(|key| PartitionFile { key }).collect(),
         overlay: Vec::new(),
         identities: Vec::new(),
+        identity_layers: Vec::new(),
         null_counts: BTreeMap::new(),
         rows: 0,
         ledger: Vec::new(),
