@@ -102,13 +102,7 @@ pub async fn claim(ports: Ports<'_>, run: &RunRef) -> Result<(), Failure> {
             Some((pointer, etag)) => (pointer.manifest, Condition::IfMatch(etag)),
             None => (None, Condition::IfAbsent),
         };
-        let pointer = Pointer {
-            version: SNAPSHOT_VERSION,
-            manifest,
-            run: run.run.clone(),
-            fence: run.fence,
-            nonce: nonce(ports.random),
-        };
+        let pointer = pointer(run, manifest, nonce(ports.random));
         match json::swap_json(ports.state, &key, &pointer, condition).await? {
             json::Swap::Swapped(_) => return Ok(()),
             json::Swap::Lost => {
@@ -340,13 +334,7 @@ async fn swap(
     let keys = plan.run.sync_keys();
     let key = keys.manifest(&plan.run.generation(), nonce);
     json::put_json(state, &key, manifest, Condition::Always).await?;
-    let pointer = Pointer {
-        version: SNAPSHOT_VERSION,
-        manifest: Some(key),
-        run: plan.run.run.clone(),
-        fence: plan.run.fence,
-        nonce: nonce.to_owned(),
-    };
+    let pointer = pointer(&plan.run, Some(key), nonce.to_owned());
     let condition = plan.pointer.clone().map_or(Condition::IfAbsent, Condition::IfMatch);
     match json::swap_json(state, &keys.pointer(), &pointer, condition).await? {
         json::Swap::Swapped(_) => Ok(()),
@@ -357,6 +345,10 @@ async fn swap(
             None => Err(superseded(&plan.run, "another")),
         },
     }
+}
+
+fn pointer(run: &RunRef, manifest: Option<String>, nonce: String) -> Pointer {
+    Pointer { version: SNAPSHOT_VERSION, manifest, run: run.run.clone(), fence: run.fence, nonce }
 }
 
 fn nonce(random: &dyn Random) -> String {

@@ -154,8 +154,9 @@ impl Unlocated {
                 }
                 // A footer may say that a column begins before its file: the fetch refuses it.
                 let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
-                let Ok(start) = u64::try_from(start) else { continue };
-                if column.column_descr().max_rep_level() == 0 {
+                if column.column_descr().max_rep_level() == 0
+                    && let Ok(start) = u64::try_from(start)
+                {
                     let found = UnlocatedColumn { file, row_group, leaf, rows };
                     columns.insert(start, found);
                 }

@@ -9,6 +9,7 @@ use penstock_model::snapshot::{Identity, IdentityFile, IdentityLayer};
 use penstock_store::line_stream::LineWriter;
 use penstock_store::storage_failure;
 
+use super::first_half;
 use super::merge::{Older, merge};
 
 /// What is held and written at a time.
@@ -168,7 +169,7 @@ struct OpenFile {
 impl LayerWriter<'_> {
     /// Adds what is known of a key with this hash; hashes rise.
     pub(super) async fn push(&mut self, hash: u128, identity: &Identity) -> Result<(), Failure> {
-        let last = u64::try_from(hash >> 64).unwrap_or(u64::MAX);
+        let last = first_half(hash);
         let open = match &mut self.open {
             Some(open) => open,
             None => {

@@ -34,7 +34,7 @@ pub async fn load(
     manifest: &SnapshotManifest,
     wanted: &HashSet<Key>,
 ) -> Result<HashMap<Key, Identity>, Failure> {
-    let mut hashes: Vec<u64> = wanted.iter().map(prefix).collect();
+    let mut hashes: Vec<u64> = wanted.iter().map(|key| first_half(key.hash())).collect();
     hashes.sort_unstable();
     let mut identities = HashMap::new();
     for file in manifest.layers().iter().flat_map(|layer| &layer.files) {
@@ -78,8 +78,8 @@ pub(crate) async fn sweep(
 }
 
 /// The first half of a key's hash.
-fn prefix(key: &Key) -> u64 {
-    u64::try_from(key.hash() >> 64).unwrap_or(u64::MAX)
+fn first_half(hash: u128) -> u64 {
+    u64::try_from(hash >> 64).unwrap_or(u64::MAX)
 }
 
 /// An identity that knows nothing: we removed the record.
