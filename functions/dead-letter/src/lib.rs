@@ -1,10 +1,11 @@
-//! A chunk that failed for good → dead letters.
+//! A chunk that has ended → its dead letters, and what it leaves for the commit.
 
 use std::sync::Arc;
 
 use penstock_lambda_kit::Invocation;
-use penstock_model::contract::{CONTRACT, DeadLetterRequest, DeadLetterResponse};
+use penstock_model::contract::{CONTRACT, CaughtFailure, DeadLetterRequest, DeadLetterResponse};
 use penstock_model::failure::{Failure, FailureName};
+use penstock_model::operation::Chunk;
 use penstock_model::outcome::{Outcome, ReceiptLine};
 use penstock_model::port::{Clock, Condition, Executions, Objects, Random};
 use penstock_model::run_plan::RunPlan;
@@ -43,8 +44,8 @@ impl Context {
     }
 }
 
-/// Gives every operation of the chunk without a final outcome the outcome "dead-lettered", and writes the chunk's
-/// dead letters. What an earlier push saw accepted stays accepted.
+/// Writes what a chunk that has ended leaves: its dead letters, and what the commit needs of it. If it failed for good, every
+/// operation without a final outcome first gets the outcome "dead-lettered"; what an earlier push saw accepted stays accepted.
 ///
 /// # Errors
 /// `TooManyChunksFailed` once more than a few chunks have; `Superseded`; `StorageUnavailable` also while the last push may
@@ -57,41 +58,49 @@ pub async fn handle(
     let state = context.state.as_ref();
     let plan = plans::load(state, &request.run).await?;
     lease::verify(state, &plan.run).await?;
-    let keys = plan.run.keys();
-    let now = context.clock.now();
-    let attempts = attempts::of_chunk(state, &keys, request.chunk).await?;
-    if let Some(deadline) = attempts::open_until(&attempts, now) {
+    let chunk = plans::chunk(state, &plan, request.chunk).await?;
+    if let Some(failure) = &request.failure {
+        give_up(context, &plan, chunk, failure).await?;
+    }
+    let settled = penstock_commit::settle_chunk(state, &plan, chunk).await?;
+    let dead_letters = settled.rejections.iter().map(|group| group.rows).sum();
+    if let Some(failure) = request.failure {
+        tracing::error!(
+            sync = plan.run.sync,
+            run = plan.run.run,
+            chunk = chunk.chunk,
+            failure = failure.error,
+            dead_letters,
+            "a chunk failed for good; its rows are dead letters"
+        );
+    }
+    Ok(DeadLetterResponse { contract: CONTRACT, dead_letters })
+}
+
+/// Says of every operation that has no final outcome that it is dead-lettered.
+async fn give_up(
+    context: &Context,
+    plan: &RunPlan,
+    chunk: Chunk,
+    failure: &CaughtFailure,
+) -> Result<(), Failure> {
+    let (state, keys) = (context.state.as_ref(), plan.run.keys());
+    let attempts = attempts::of_chunk(state, &keys, chunk.chunk).await?;
+    if let Some(deadline) = attempts::open_until(&attempts, context.clock.now()) {
         return Err(Failure::new(
             FailureName::StorageUnavailable,
-            format!("chunk {} may be sending until {}; try again then", request.chunk, deadline.rfc3339()),
+            format!("chunk {} may be sending until {}; try again then", chunk.chunk, deadline.rfc3339()),
         ));
     }
-    check_spread(context, &plan, request.chunk).await?;
-    let chunk = plans::chunk(state, &plan, request.chunk).await?;
-    let known = penstock_commit::load_chunk(state, &plan, chunk).await?;
+    check_spread(context, plan, chunk.chunk).await?;
+    let known = penstock_commit::load_chunk(state, plan, chunk).await?;
     let receipt: Vec<ReceiptLine> = (0u32..)
         .zip(&known.outcomes)
         .filter(|(_, outcome)| !outcome.as_ref().is_some_and(Outcome::is_final))
-        .map(|(n, _)| ReceiptLine {
-            n,
-            outcome: Outcome::DeadLettered { why: request.failure.error.clone() },
-        })
+        .map(|(n, _)| ReceiptLine { n, outcome: Outcome::DeadLettered { why: failure.error.clone() } })
         .collect();
     let attempt = format!("dead-letter-{:016x}", context.random.next());
-    lines::put_lines(state, &keys.receipt(chunk.chunk, &attempt, 0), &receipt, Condition::Always).await?;
-    let settled = penstock_commit::load_chunk(state, &plan, chunk).await?;
-    let changes = settled.changes(state, &plan).await?;
-    let letters = penstock_commit::write_dead_letters(state, &plan, &settled, &changes).await?;
-    let dead_letters = letters.len() as u64;
-    tracing::error!(
-        sync = plan.run.sync,
-        run = plan.run.run,
-        chunk = chunk.chunk,
-        failure = request.failure.error,
-        dead_letters,
-        "a chunk failed for good; its rows are dead letters"
-    );
-    Ok(DeadLetterResponse { contract: CONTRACT, dead_letters })
+    lines::put_lines(state, &keys.receipt(chunk.chunk, &attempt, 0), &receipt, Condition::Always).await
 }
 
 /// Counts the chunk among those that failed, and stops the run if they are too many. Those from before a redrive are

@@ -13,7 +13,7 @@ use penstock_model::failure::{Failure, FailureName};
 use penstock_model::port::{Clock, Condition, Objects, Random};
 use penstock_model::report::{RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
-use penstock_store::{json, lease, plans, successes, usage, work};
+use penstock_store::{json, lease, plans, successes, work};
 
 /// What finish needs from outside.
 #[derive(Debug, Clone)]
@@ -102,7 +102,6 @@ async fn report(
     } else {
         RunStatus::Succeeded
     };
-    let api = usage::total(state, &keys).await?;
     let own = invocation.meter.map(|meter| meter.work(context.clock.now(), state.requests()));
     let work = work::total_with(state, &keys, "finish", own).await?;
     Ok(RunReport {
@@ -114,7 +113,7 @@ async fn report(
         started_at: plan.started_at,
         ended_at: context.clock.now(),
         counts: committed.counts,
-        api,
+        api: committed.api,
         cost: Cost::of(&work, Architecture::of_this_build()),
         work,
         rejections: committed.rejections,

@@ -9,7 +9,7 @@ use penstock_model::port::Condition;
 use penstock_model::report::{RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
 use penstock_model::{Failure, FailureName};
-use penstock_store::{attempts, json, lease, usage, work};
+use penstock_store::{attempts, json, lease, work};
 
 use crate::Context;
 
@@ -77,7 +77,7 @@ async fn fold_one(context: &Context, run: &RunRef, dead: &RunPlan) -> Result<(),
         started_at: dead.started_at,
         ended_at: now,
         counts: committed.counts,
-        api: usage::total(state, &dead.run.keys()).await?,
+        api: committed.api,
         cost: Cost::of(&work, Architecture::of_this_build()),
         work,
         rejections: committed.rejections,

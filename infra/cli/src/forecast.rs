@@ -35,7 +35,7 @@ const DIFF_S: f64 = 1.5;
 const TRANSFORM_S: f64 = 2.0;
 /// Seconds that any invocation takes beside its work: to start, to read its plan and to leave its figures.
 const OVERHEAD_S: f64 = 0.3;
-/// A function with a whole processor, and push, in GB.
+/// A function with a whole processor; and push and dead-letter, in GB.
 const WHOLE_GB: f64 = 1_769.0 / 1_024.0;
 const PUSH_GB: f64 = 1.0;
 
@@ -83,6 +83,7 @@ pub fn forecast(rows: f64, assumptions: &Assumptions) -> Usage {
         ("gate", each(1.0, WHOLE_GB, 0.0, 10.0, 5.0)),
         ("transform", each(chunks, WHOLE_GB, chunks * TRANSFORM_S, splits.min(64.0) + 10.0, 2.0)),
         ("push", each(chunks, PUSH_GB, answers_s, 10.0, 10.0)),
+        ("dead-letter", each(chunks, PUSH_GB, 0.0, 15.0, 3.0)),
         ("finish", each(1.0, WHOLE_GB, 0.0, 20.0, 25.0)),
     ];
     Usage::of(&work.map(|(function, work)| (function.to_owned(), work)).into())
@@ -118,7 +119,7 @@ mod tests {
     fn the_shape_is_that_of_plan_and_gate() {
         let usage = forecast(10_000_000.0, &Assumptions::default());
         // Ten splits, sixteen partitions, ten chunks.
-        assert_eq!(usage.invocations, 10 + 16 + 20 + 3);
-        assert_eq!(usage.transitions, 1 + 2 + 21 + 33 + 4 + 50 + 1);
+        assert_eq!(usage.invocations, 10 + 16 + 30 + 3);
+        assert_eq!(usage.transitions, 1 + 2 + 21 + 33 + 4 + 60 + 1);
     }
 }

@@ -9,16 +9,16 @@ use crate::chunk::ChunkResult;
 
 /// The ledger after this run: for each entry of the plan the rows that no chunk has settled. A replay's plan holds the
 /// rows of dead letters only; what waited before it still does.
-pub(crate) fn ledger(plan: &RunPlan, results: &[Unsettled]) -> Vec<LedgerEntry> {
+pub(crate) fn ledger(plan: &RunPlan, unsent: &[Unsent]) -> Vec<LedgerEntry> {
     let passed_over = match plan.diff {
         DiffMode::Replay { .. } => {
             plan.snapshot.iter().flat_map(|snapshot| snapshot.ledger.clone()).collect()
         }
         DiffMode::Changes | DiffMode::Full | DiffMode::Baseline | DiffMode::Rebuild => Vec::new(),
     };
-    let unsettled = plan.append.iter().enumerate().filter_map(|(index, entry)| {
+    let begun = plan.append.iter().enumerate().filter_map(|(index, entry)| {
         let mut pending: Vec<RowRange> =
-            results.iter().filter(|unsettled| unsettled.entry as usize == index).map(|u| u.rows).collect();
+            unsent.iter().filter(|unsent| unsent.entry as usize == index).map(|it| it.rows).collect();
         pending.sort_unstable();
         (!pending.is_empty()).then(|| LedgerEntry {
             unload: entry.unload.clone(),
@@ -26,21 +26,27 @@ pub(crate) fn ledger(plan: &RunPlan, results: &[Unsettled]) -> Vec<LedgerEntry> 
             pending: joined(&pending),
         })
     });
-    passed_over.into_iter().chain(unsettled).collect()
+    passed_over.into_iter().chain(begun).collect()
 }
 
 /// Rows of a plan's append entry that were not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unsettled {
+pub(crate) struct Unsent {
     pub(crate) entry: u32,
     pub(crate) rows: RowRange,
 }
 
+/// Rows that a chunk left unsent, with the entry of the plan that they are of.
+pub(crate) fn unsent_of(range: &ChunkRange, rows: &[RowRange]) -> Vec<Unsent> {
+    let ChunkRange::Append { entry, .. } = *range else { return Vec::new() };
+    rows.iter().map(|rows| Unsent { entry, rows: *rows }).collect()
+}
+
 /// The rows of an append chunk that have no outcome: they were surely not sent, since what is sent has an intent.
-pub(crate) fn unsettled(result: &ChunkResult) -> Vec<Unsettled> {
-    let ChunkRange::Append { entry, rows } = result.chunk.range else { return Vec::new() };
+pub(crate) fn unsent(result: &ChunkResult) -> Vec<RowRange> {
+    let ChunkRange::Append { rows, .. } = result.chunk.range else { return Vec::new() };
     let row = |n: usize| rows.from.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
-    result
+    let without_outcome: Vec<RowRange> = result
         .outcomes
         .iter()
         .enumerate()
@@ -54,8 +60,9 @@ pub(crate) fn unsettled(result: &ChunkResult) -> Vec<Unsettled> {
                 | Outcome::DeadLettered { .. },
             ) => false,
         })
-        .map(|(n, _)| Unsettled { entry, rows: RowRange { split: rows.split, from: row(n), to: row(n) + 1 } })
-        .collect()
+        .map(|(n, _)| RowRange { split: rows.split, from: row(n), to: row(n) + 1 })
+        .collect();
+    joined(&without_outcome)
 }
 
 fn joined(sorted: &[RowRange]) -> Vec<RowRange> {

@@ -4,6 +4,7 @@ use penstock_model::change::Change;
 use penstock_model::operation::{Chunk, ChunkRange, OperationKind, Transformed};
 use penstock_model::outcome::Outcome;
 use penstock_model::port::Objects;
+use penstock_model::report::Counts;
 use penstock_model::run_plan::RunPlan;
 use penstock_model::settle::{ChunkReached, Repeat};
 use penstock_model::{Failure, FailureName};
@@ -26,24 +27,28 @@ pub struct ChunkResult {
 }
 
 impl ChunkResult {
+    /// Its operations, by what became of them.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.outcomes.iter().flatten().for_each(|outcome| counts.add(outcome));
+        counts
+    }
+
     /// Whether every change was accepted or had nothing to do.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.outcomes
             .iter()
             .all(|outcome| matches!(outcome, Some(Outcome::Accepted { .. } | Outcome::Skipped { .. })))
     }
 
     /// Whether no push began, and nothing is known of any of its changes: all of them wait.
-    #[must_use]
-    pub fn is_untouched(&self) -> bool {
+    pub(crate) fn is_untouched(&self) -> bool {
         let is_append = matches!(self.chunk.range, ChunkRange::Append { .. });
         !is_append && self.reached == ChunkReached::Never && self.outcomes.iter().all(Option::is_none)
     }
 
     /// Whether the operation of this ordinal may be sent twice.
-    #[must_use]
-    pub fn repeat(&self, plan: &RunPlan, n: usize) -> Repeat {
+    pub(crate) fn repeat(&self, plan: &RunPlan, n: usize) -> Repeat {
         let kind = self.transformed.as_ref().and_then(|lines| lines.get(n)).and_then(|line| match line {
             Transformed::Operation(operation) => Some(operation.kind),
             Transformed::Rejected(_) | Transformed::Skipped(_) => None,
@@ -55,7 +60,7 @@ impl ChunkResult {
     ///
     /// # Errors
     /// `StorageUnavailable`, `ChunkUnreadable`, or `InvariantBroken` if there are not as many as gate counted.
-    pub async fn changes(&self, state: &dyn Objects, plan: &RunPlan) -> Result<Vec<Change>, Failure> {
+    pub(crate) async fn changes(&self, state: &dyn Objects, plan: &RunPlan) -> Result<Vec<Change>, Failure> {
         match self.chunk.range {
             ChunkRange::Append { .. } => Ok(Vec::new()),
             ChunkRange::Rows { .. } | ChunkRange::Removals { .. } => {

@@ -19,19 +19,20 @@ use crate::chunk::ChunkResult;
 
 const VERSION: u32 = 1;
 
-/// Writes the dead letters of a chunk (nothing if it has none) and gives them. Whoever writes them again writes the
-/// same, or more that has become known since.
+/// Writes the dead letters of a chunk and gives them: nothing if it has none, unless some were written before (`are_there`).
+/// Whoever writes them again writes the same, or what has become known since.
 ///
 /// # Errors
 /// `StorageUnavailable`; `InvariantBroken` if a key's bytes are damaged.
-pub async fn write(
+pub(crate) async fn write(
     state: &dyn Objects,
     plan: &RunPlan,
     result: &ChunkResult,
     changes: &[Change],
+    are_there: bool,
 ) -> Result<Vec<DeadLetter>, Failure> {
     let letters = of_chunk(plan, result, changes)?;
-    if !letters.is_empty() {
+    if are_there || !letters.is_empty() {
         let body: Bytes = lines::to_lines(&letters)?;
         let key = plan.run.keys().dead_letters(result.chunk.chunk);
         state.put(&key, body, Condition::Always).await.map_err(penstock_store::storage_failure)?;

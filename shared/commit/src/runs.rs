@@ -7,9 +7,9 @@ use penstock_model::lease::AbortMarker;
 use penstock_model::port::Objects;
 use penstock_model::report::{RunReport, RunStanding, RunSummary};
 use penstock_model::run_plan::{GateDecision, RunPlan};
-use penstock_store::{json, storage_failure, usage};
+use penstock_store::{json, storage_failure};
 
-use crate::snapshot::tally;
+use crate::snapshot::{Tally, tally};
 
 /// Runs looked at at the same time.
 const RUNS_AT_ONCE: usize = 8;
@@ -43,7 +43,7 @@ pub async fn look(state: &dyn Objects, keys: &RunKeys<'_>) -> Result<Option<RunS
     let Some((plan, _)) = json::get_json::<RunPlan>(state, &keys.plan()).await? else { return Ok(None) };
     let gate = json::get_json::<GateDecision>(state, &keys.gate()).await?;
     let changes = gate.iter().flat_map(|(gate, _)| &gate.chunks).map(|chunk| u64::from(chunk.changes)).sum();
-    let counts = tally(state, &plan).await?;
+    let Tally { counts, api } = tally(state, &plan).await?;
     let pending = match plan.options.dry_run {
         true => 0,
         false => u64::saturating_sub(changes, counts.accepted + counts.skipped + counts.rejected),
@@ -58,7 +58,7 @@ pub async fn look(state: &dyn Objects, keys: &RunKeys<'_>) -> Result<Option<RunS
         ended_at: None,
         counts,
         pending,
-        api: usage::total(state, keys).await?,
+        api,
         cost: None,
     }))
 }

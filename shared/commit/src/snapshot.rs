@@ -2,28 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 use penstock_columnar::changes::Untouched;
 use penstock_model::contract::RunRef;
-use penstock_model::dead_letter::DeadLetter;
 use penstock_model::definition::Mode;
 use penstock_model::port::{Clock, Condition, ETag, Objects, Random};
-use penstock_model::report::{Counts, RejectionCount, Rejections};
+use penstock_model::report::{ApiUsage, Counts, RejectionCount, Rejections};
 use penstock_model::run_plan::{DiffMode, GateDecision, RunPlan};
-use penstock_model::settle::settle;
 use penstock_model::snapshot::{
-    Identity, IdentityLayer, OverlayEntry, OverlayFile, PartitionFile, Pointer, SNAPSHOT_VERSION,
-    SnapshotManifest,
+    IdentityLayer, OverlayFile, PartitionFile, Pointer, SNAPSHOT_VERSION, SnapshotManifest,
 };
 use penstock_model::{Failure, FailureName, layout};
 use penstock_store::json;
 
-use crate::chunk::ChunkResult;
 use crate::identities::{self, IdentityLayers};
 use crate::overlay::OverlayWriter;
-use crate::{append, chunk, dead_letters};
+use crate::{append, settled};
 
-/// Chunks read at the same time.
+/// Chunks looked at at the same time.
 const CHUNKS_AT_ONCE: usize = 16;
 
 /// What a commit is given from outside.
@@ -46,6 +42,8 @@ pub struct Committed {
     pub rejections: Vec<RejectionCount>,
     /// Overlay entries (or rows of an append) that the next run sends again.
     pub pending: u64,
+    /// What the run asked of the destination.
+    pub api: ApiUsage,
     /// Null counts per mapped column.
     pub null_counts: BTreeMap<String, u64>,
 }
@@ -158,22 +156,32 @@ fn pending(manifest: &SnapshotManifest) -> u64 {
     manifest.overlay.iter().map(|file| file.pending).sum::<u64>() + rows.sum::<u64>()
 }
 
+/// What a run has achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Rows, with what became of them.
+    pub counts: Counts,
+    /// What it asked of the destination.
+    pub api: ApiUsage,
+}
+
 /// What a run has achieved so far; nothing is committed.
 ///
 /// # Errors
 /// `StorageUnavailable`, or `ContractMismatch` if an object can't be read.
-pub async fn tally(state: &dyn Objects, plan: &RunPlan) -> Result<Counts, Failure> {
+pub async fn tally(state: &dyn Objects, plan: &RunPlan) -> Result<Tally, Failure> {
     let Some((gate, _)) = json::get_json::<GateDecision>(state, &plan.run.keys().gate()).await? else {
-        return Ok(Counts::default());
+        return Ok(Tally::default());
     };
-    let mut counts = found(&gate);
-    let mut chunks = stream::iter(gate.chunks.clone())
-        .map(|listed| chunk::load(state, plan, listed))
-        .buffered(CHUNKS_AT_ONCE);
-    while let Some(result) = chunks.try_next().await? {
-        result.outcomes.iter().flatten().for_each(|outcome| counts.add(outcome));
+    let mut tally = Tally { counts: found(&gate), api: ApiUsage::default() };
+    let mut chunks = settled::each(state, &plan.run, &gate.chunks)
+        .map_ok(|found| found.tally(state, plan))
+        .try_buffered(CHUNKS_AT_ONCE);
+    while let Some((counts, api)) = chunks.try_next().await? {
+        tally.counts += counts;
+        tally.api += api;
     }
-    Ok(counts)
+    Ok(tally)
 }
 
 /// What diff found, as a run's counts.
@@ -193,7 +201,8 @@ fn found(gate: &GateDecision) -> Counts {
 struct Gathered {
     /// The changes of chunks of which nothing was sent.
     untouched: Untouched,
-    unsettled: Vec<append::Unsettled>,
+    /// `append`: rows that are still to be sent.
+    unsent: Vec<append::Unsent>,
 }
 
 async fn gather(
@@ -206,63 +215,22 @@ async fn gather(
 ) -> Result<Gathered, Failure> {
     let mut gathered = Gathered::default();
     let mut rejections = Rejections::default();
-    let mut chunks = stream::iter(gate.chunks.clone())
-        .map(|listed| settle_chunk(state, plan, listed))
-        .buffered(CHUNKS_AT_ONCE);
-    while let Some(settled) = chunks.try_next().await? {
-        for outcome in settled.result.outcomes.iter().flatten() {
-            committed.counts.add(outcome);
+    let mut chunks = settled::each(state, &plan.run, &gate.chunks)
+        .map_ok(|found| found.settle(state, plan))
+        .try_buffered(CHUNKS_AT_ONCE);
+    while let Some((range, settled)) = chunks.try_next().await? {
+        if settled.is_untouched {
+            gathered.untouched.add(&range);
         }
-        settled.letters.iter().for_each(|letter| rejections.add(letter));
-        gathered.unsettled.extend(append::unsettled(&settled.result));
-        if settled.result.is_untouched() {
-            gathered.untouched.add(&settled.result.chunk.range);
-        }
+        gathered.unsent.extend(append::unsent_of(&range, &settled.unsent));
+        committed.counts += settled.counts;
+        committed.api += settled.api;
+        settled.rejections.into_iter().for_each(|group| rejections.add_group(group));
         overlay.add(settled.overlay).await?;
         identities.add(settled.identities).await?;
     }
     committed.rejections = rejections.counts();
     Ok(gathered)
-}
-
-struct SettledChunk {
-    result: ChunkResult,
-    letters: Vec<DeadLetter>,
-    overlay: Vec<OverlayEntry>,
-    identities: Vec<Identity>,
-}
-
-async fn settle_chunk(
-    state: &dyn Objects,
-    plan: &RunPlan,
-    listed: penstock_model::operation::Chunk,
-) -> Result<SettledChunk, Failure> {
-    let result = chunk::load(state, plan, listed).await?;
-    if result.is_untouched() || (result.is_settled() && !plan.remember) {
-        return Ok(SettledChunk { result, letters: Vec::new(), overlay: Vec::new(), identities: Vec::new() });
-    }
-    let changes = result.changes(state, plan).await?;
-    let letters = dead_letters::write(state, plan, &result, &changes).await?;
-    let letter_of: BTreeMap<u32, &DeadLetter> = letters.iter().map(|letter| (letter.n, letter)).collect();
-    let overlay = changes
-        .iter()
-        .zip(&result.outcomes)
-        .enumerate()
-        .filter_map(|(n, (change, outcome))| {
-            let repeat = result.repeat(plan, n);
-            let entry =
-                settle(change, outcome.as_ref(), result.reached, repeat, plan.mapping_hash, &plan.run.run)?;
-            let letter = u32::try_from(n).ok().and_then(|n| letter_of.get(&n));
-            // A replay takes up what its dead letter says, also where only the answer was lost.
-            Some(OverlayEntry {
-                code: letter.map(|letter| letter.code.clone()).or(entry.code),
-                fingerprint: letter.map(|letter| letter.fingerprint()),
-                ..entry
-            })
-        })
-        .collect();
-    let identities = if plan.remember { identities::from_chunk(plan, &result, &changes) } else { Vec::new() };
-    Ok(SettledChunk { result, letters, overlay, identities })
 }
 
 fn next_manifest(
@@ -276,7 +244,7 @@ fn next_manifest(
     let keys = plan.run.sync_keys();
     let generation = plan.run.generation();
     let is_append = plan.definition.sync.mode == Mode::Append;
-    let ledger = append::ledger(plan, &gathered.unsettled);
+    let ledger = append::ledger(plan, &gathered.unsent);
 
     let partitions = if is_append {
         Vec::new()

@@ -377,8 +377,9 @@ pub struct DeadLetterRequest {
     pub run: RunRef,
     /// The chunk.
     pub chunk: ChunkId,
-    /// Why.
-    pub failure: CaughtFailure,
+    /// Why it failed for good; none if it has ended well, with rows that were rejected or without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<CaughtFailure>,
 }
 
 /// A failure as the state machine's Catch hands it on.

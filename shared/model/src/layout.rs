@@ -42,6 +42,27 @@ pub fn budget(connection: &str, environment: Option<&str>) -> String {
     }
 }
 
+/// A chunk's name in keys.
+#[must_use]
+pub fn chunk_name(chunk: ChunkId) -> String {
+    format!("{chunk:06}")
+}
+
+/// How the names of chunks begin that are listed together with this one.
+#[must_use]
+pub fn chunks_beginning(chunk: ChunkId) -> String {
+    format!("{:03}", chunk / CHUNKS_LISTED)
+}
+
+/// So many chunks have a beginning in common.
+pub const CHUNKS_LISTED: u32 = 1_000;
+
+/// The chunk with whose name this begins: what stands in a key behind [`RunKeys::traces`] and the like.
+#[must_use]
+pub fn chunk_of(rest: &str) -> Option<ChunkId> {
+    rest.split(['/', '.']).next()?.parse().ok()
+}
+
 /// Keys of one sync that outlive its runs.
 #[derive(Debug, Clone)]
 pub struct SyncKeys<'a> {
@@ -308,22 +329,41 @@ impl RunKeys<'_> {
         self.at(&format!("attempts/{chunk:06}/"))
     }
 
+    /// Where everything lies that tells what became of chunks: their operations, and what the attempts at them have left. Below each
+    /// prefix a chunk's name comes next.
+    #[must_use]
+    pub fn traces(&self) -> [String; 5] {
+        ["operations/", "attempts/", "intents/", "withdrawals/", "receipts/"].map(|folder| self.at(folder))
+    }
+
+    /// What every chunk leaves.
+    #[must_use]
+    pub fn all_settled(&self) -> String {
+        self.at("settled/")
+    }
+
+    /// What one chunk leaves: a [`SettledChunk`](crate::settled::SettledChunk).
+    #[must_use]
+    pub fn settled(&self, chunk: ChunkId) -> String {
+        format!("{}{chunk:06}.jsonl.zst", self.all_settled())
+    }
+
     /// One attempt's deadline.
     #[must_use]
     pub fn attempt(&self, chunk: ChunkId, attempt: &str) -> String {
         format!("{}{attempt}.json", self.attempts(chunk))
     }
 
+    /// The API usage of the attempts at one chunk.
+    #[must_use]
+    pub fn api_usages(&self, chunk: ChunkId) -> String {
+        self.at(&format!("usage/{chunk:06}/"))
+    }
+
     /// API calls, throttles and retries of one attempt.
     #[must_use]
     pub fn api_usage(&self, chunk: ChunkId, attempt: &str) -> String {
-        self.at(&format!("usage/{chunk:06}/{attempt}.json"))
-    }
-
-    /// Every attempt's API usage.
-    #[must_use]
-    pub fn all_api_usage(&self) -> String {
-        self.at("usage/")
+        format!("{}{attempt}.json", self.api_usages(chunk))
     }
 
     /// What every invocation of the run cost.
@@ -362,9 +402,15 @@ impl RunKeys<'_> {
         self.at("report.json")
     }
 
+    /// The dead letters of all chunks.
+    #[must_use]
+    pub fn all_dead_letters(&self) -> String {
+        format!("dead-letters/{}/{}/", self.sync, self.run)
+    }
+
     /// One chunk's dead letters (JSON lines).
     #[must_use]
     pub fn dead_letters(&self, chunk: ChunkId) -> String {
-        format!("dead-letters/{}/{}/{chunk:06}.jsonl", self.sync, self.run)
+        format!("{}{chunk:06}.jsonl", self.all_dead_letters())
     }
 }

@@ -25,6 +25,7 @@ pub mod port;
 pub mod report;
 pub mod run_plan;
 pub mod settle;
+pub mod settled;
 pub mod snapshot;
 pub mod time;
 pub mod unload;

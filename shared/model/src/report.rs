@@ -62,6 +62,21 @@ pub struct Counts {
     pub unknown: u64,
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        let Self { read, added, changed, removed, unchanged, accepted, skipped, rejected, unknown } = other;
+        self.read += read;
+        self.added += added;
+        self.changed += changed;
+        self.removed += removed;
+        self.unchanged += unchanged;
+        self.accepted += accepted;
+        self.skipped += skipped;
+        self.rejected += rejected;
+        self.unknown += unknown;
+    }
+}
+
 impl Counts {
     /// Adds one outcome.
     pub fn add(&mut self, outcome: &Outcome) {
@@ -158,10 +173,17 @@ impl Rejections {
         *self.0.entry(group).or_default() += 1;
     }
 
-    /// The [`Rejections::MOST_GROUPS`] most frequent groups, most frequent first, and then the rest as one of code
-    /// [`Rejections::REST`], without stage and fingerprint.
+    /// Adds a group; one without a stage is a rest that can't be told apart, and is passed over.
+    pub fn add_group(&mut self, group: RejectionCount) {
+        let RejectionCount { fingerprint, stage, code, field, rows } = group;
+        if let Some(stage) = stage {
+            *self.0.entry((stage, code, field, fingerprint)).or_default() += rows;
+        }
+    }
+
+    /// Every group.
     #[must_use]
-    pub fn counts(self) -> Vec<RejectionCount> {
+    pub fn groups(self) -> Vec<RejectionCount> {
         let group = |((stage, code, field, fingerprint), rows)| RejectionCount {
             fingerprint,
             stage: Some(stage),
@@ -169,7 +191,14 @@ impl Rejections {
             field,
             rows,
         };
-        let mut counts: Vec<_> = self.0.into_iter().map(group).collect();
+        self.0.into_iter().map(group).collect()
+    }
+
+    /// The [`Rejections::MOST_GROUPS`] most frequent groups, most frequent first, and then the rest as one of code
+    /// [`Rejections::REST`], without stage and fingerprint.
+    #[must_use]
+    pub fn counts(self) -> Vec<RejectionCount> {
+        let mut counts = self.groups();
         // A stable sort: groups of the same size keep the order of their names.
         counts.sort_by_key(|count| std::cmp::Reverse(count.rows));
         let rest = counts.split_off(counts.len().min(Self::MOST_GROUPS));

@@ -29,6 +29,7 @@ mod s3;
 mod secrets;
 pub mod stack;
 pub mod successes;
+pub mod traces;
 pub mod unloads;
 pub mod usage;
 mod version;

@@ -1,10 +1,10 @@
-//! Receipts as pushes leave them, without a destination: for measuring what a commit makes of them.
+//! Chunks as pushes and dead-letter leave them, without a destination: for measuring what a commit makes of them.
 
 use penstock_model::contract::RunRef;
 use penstock_model::lease::Attempt;
 use penstock_model::outcome::{Outcome, ReceiptLine};
 use penstock_model::port::{Condition, Objects};
-use penstock_model::run_plan::GateDecision;
+use penstock_model::run_plan::{GateDecision, RunPlan};
 use penstock_model::{Failure, Timestamp};
 use penstock_store::{json, lines};
 use serde::{Deserialize, Serialize};
@@ -27,9 +27,10 @@ pub(crate) struct Delivered {
     accepted: u64,
 }
 
-/// Writes an attempt and its receipts for the first chunks of a run.
+/// Writes an attempt and its receipts for the first chunks of a run, and what they leave.
 pub(crate) async fn deliver(request: DeliverRequest, state: &dyn Objects) -> Result<Delivered, Failure> {
     let keys = request.run.keys();
+    let plan: RunPlan = json::require_json(state, &keys.plan()).await?;
     let gate: GateDecision = json::require_json(state, &keys.gate()).await?;
     let chunks = gate.chunks.len() * request.percent / 100;
     let mut accepted = 0;
@@ -42,6 +43,7 @@ pub(crate) async fn deliver(request: DeliverRequest, state: &dyn Objects) -> Res
             let key = keys.receipt(chunk.chunk, "a", sequence);
             lines::put_lines(state, &key, receipt, Condition::Always).await?;
         }
+        penstock_commit::settle_chunk(state, &plan, *chunk).await?;
         accepted += u64::from(chunk.changes);
     }
     Ok(Delivered { chunks, accepted })

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use penstock_commit::{Tally, tally};
 use penstock_model::contract::{RunOptions, StartRequest};
-use penstock_model::report::{ApiUsage, RunReport, RunStatus};
+use penstock_model::report::{RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
 use penstock_model::{Failure, FailureName, Timestamp, layout};
 use penstock_store::json::get_json;
@@ -149,11 +150,10 @@ async fn unreported(
     duration_ms: u64,
 ) -> Result<RunResult, Failure> {
     let state = platform.state.as_ref();
-    let counts = match get_json::<RunPlan>(state, &keys.plan()).await? {
-        Some((plan, _)) => penstock_commit::tally(state, &plan).await?,
-        None => penstock_model::report::Counts::default(),
+    let Tally { counts, api } = match get_json::<RunPlan>(state, &keys.plan()).await? {
+        Some((plan, _)) => tally(state, &plan).await?,
+        None => Tally::default(),
     };
-    let api: ApiUsage = penstock_store::usage::total(state, keys).await?;
     let redrivable = failure.as_ref().is_some_and(|failure| helps(&failure.name));
     Ok(RunResult {
         status: RunStatus::Failed,

@@ -33,7 +33,7 @@ fn each_task(mut check: impl FnMut(&str, &Task)) {
     let machine = machine();
     let mut tasks = Vec::new();
     tasks_of(&machine.workflow, &mut tasks);
-    assert_eq!(tasks.len(), 9, "one task for each function");
+    assert_eq!(tasks.len(), 10, "one task for each function, and two for dead-letter");
     for (name, task) in tasks {
         check(name, task);
     }
