@@ -1,4 +1,4 @@
-//! Receipts → committed snapshot and run report.
+//! What chunks leave → committed snapshot and run report.
 
 mod figures;
 

@@ -1,4 +1,4 @@
-use penstock_twins::{Fault, Rule, Script, Twin, When};
+use penstock_twins::{Fault, HubSpotTwin, Rule, RunningTwin, Script, Twin, When};
 use serde_json::Value;
 
 use crate::harness::{Project, Table, counts, customers, postgres_project};
@@ -101,8 +101,8 @@ async fn an_append_can_be_replayed_by_what_its_letters_say_also_letters_of_an_ea
     assert_eq!(result["counts"]["accepted"], 3, "{result}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_dead_letters_of_a_failed_run_are_there_at_once_and_only_once_after_its_redrive() {
+/// A run of three chunks, rows 3, 7 and 250 of which HubSpot refuses, that fails in its second chunk.
+async fn failed_in_its_second_chunk() -> (Project, RunningTwin<HubSpotTwin>, Value) {
     let (project, running) = hubspot_project().await;
     let connection = project.read("connections/hubspot.yaml");
     project.write("connections/hubspot.yaml", &format!("{connection}limits: {{ concurrency: 1 }}\n"));
@@ -117,22 +117,53 @@ async fn the_dead_letters_of_a_failed_run_are_there_at_once_and_only_once_after_
     running.twin.set_faults(Script::new(vec![Rule { when, what: Fault::Unauthorized }]).unwrap());
     let failed = project.run(&[]);
     assert_eq!(failed["failure"]["name"], "DestinationUnauthorized", "{failed}");
-    let run = failed["run_id"].as_str().unwrap();
     let held = running.twin.count("contacts");
     assert_eq!(counts(&failed), format!("read 300, added 300, accepted {held}, rejected 2"), "{failed}");
-    assert_eq!(failed["rejections"][0]["rows"], 2, "{failed}");
-    let keys = |project: &Project| -> Vec<i64> {
-        letters(project, &[]).iter().map(|letter| letter["key"]["id"].as_i64().unwrap()).collect()
-    };
-    assert_eq!(keys(&project), [3, 7]);
-    let written =
-        || std::fs::read_dir(project.path(".penstock/dead-letters/customers").join(run)).unwrap().count();
-    assert_eq!(written(), 1, "the chunk that ended has them; to look leaves nothing behind");
-
     running.twin.set_faults(Script::default());
+    (project, running, failed)
+}
+
+/// The ids of the rows that are dead letters.
+fn refused(project: &Project) -> Vec<i64> {
+    letters(project, &[]).iter().map(|letter| letter["key"]["id"].as_i64().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dead_letters_of_a_failed_run_are_there_at_once_and_only_once_after_its_redrive() {
+    let (project, _running, failed) = failed_in_its_second_chunk().await;
+    let run = failed["run_id"].as_str().unwrap();
+    assert_eq!(failed["rejections"][0]["rows"], 2, "{failed}");
+    assert_eq!(refused(&project), [3, 7]);
+    let folder = project.path(".penstock/dead-letters/customers").join(run);
+    let written = std::fs::read_dir(folder).unwrap().count();
+    assert_eq!(written, 1, "the chunk that ended has its own; to look leaves nothing behind");
+
     let result = project.ask("redrive", &[]);
     assert_eq!(counts(&result), "read 300, added 300, accepted 297, rejected 3", "{result}");
-    assert_eq!(keys(&project), [3, 7, 250]);
+    assert_eq!(refused(&project), [3, 7, 250]);
     let text = project.tell("dead-letters", &[]);
     assert!(text.contains("VALIDATION_ERROR") && text.contains(run), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_once_its_chunk_has_ended_counts() {
+    for late in [vec![3], vec![3, 7]] {
+        let (project, _running, failed) = failed_in_its_second_chunk().await;
+        let at = format!(
+            ".penstock/runs/customers/{}/receipts/000000/late/000000.jsonl",
+            failed["run_id"].as_str().unwrap()
+        );
+        let accepted: String =
+            late.iter().map(|n| format!("{{\"n\":{n},\"outcome\":{{\"accepted\":{{}}}}}}\n")).collect();
+        project.write(&at, &accepted);
+        let result = project.ask("redrive", &[]);
+        let rejected: Vec<i64> = [3, 7, 250].into_iter().filter(|id| !late.contains(id)).collect();
+        let (accepted, count) = (300 - rejected.len(), rejected.len());
+        assert_eq!(
+            counts(&result),
+            format!("read 300, added 300, accepted {accepted}, rejected {count}"),
+            "{result}"
+        );
+        assert_eq!(refused(&project), rejected);
+    }
 }
