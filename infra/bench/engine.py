@@ -118,9 +118,13 @@ class Engine:
     def finish(self, run: dict) -> Cost:
         return self.invoke("finish", {"contract": 1, "run": run})[1]
 
-    def deliver(self, run: dict, percent: int) -> dict:
+    def deliver(self, run: dict, percent: int, reject_one_of: int | None = None) -> dict:
         """Receipts for the first chunks, as pushes leave them; nothing of the others."""
-        return self.invoke("deliver", {"run": run, "percent": percent})[0]
+        return self.invoke("deliver", {"run": run, "percent": percent, "reject_one_of": reject_one_of})[0]
+
+    def settle(self, run: dict, chunks: list) -> Cost:
+        """What each of these chunks leaves."""
+        return self.all_of("dead-letter", [{"contract": 1, "run": run, "chunk": chunk["chunk"]} for chunk in chunks])
 
     def decode(self, run: dict) -> tuple:
         return self.invoke("decode", {"contract": 1, "run": run})

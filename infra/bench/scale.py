@@ -50,18 +50,22 @@ def measure(options: argparse.Namespace, work: pathlib.Path, rows: int) -> None:
 
 
 def cancelled(options: argparse.Namespace, work: pathlib.Path, rows: int) -> None:
-    """A first sync that sends every row is cancelled half-way; finish commits it, and the next run carries it on."""
+    """A first sync that sends every row is cancelled half-way, one row of a hundred rejected; finish commits it, and the next run
+    carries it on."""
     engine = Engine(options.engine, work / "state", work / "day2", options.workers, "send")
     begun = engine.compare("20261103T000000-1")
-    delivered = engine.deliver(begun["run"], 50)
+    delivered = engine.deliver(begun["run"], 50, reject_one_of=100)
+    chunks = begun["gate"]["chunks"][: delivered["chunks"]]
+    begun["costs"]["dead-letter"] = engine.settle(begun["run"], chunks)
     begun["costs"]["finish"] = engine.finish(begun["run"])
     show(rows, "first sync, half of it sent", begun)
     # The same unload: only what waits is left to be sent.
     carried_on = engine.compare("20261103T000000-2")
     left = sum(chunk["changes"] for chunk in carried_on["gate"]["chunks"])
-    if left + delivered["accepted"] != rows:
-        sys.exit(f"{delivered['accepted']} of {rows} rows were accepted, and {left} are sent again")
+    if left + delivered["accepted"] + delivered["rejected"] != rows:
+        sys.exit(f"{delivered['accepted']} of {rows} rows were accepted, and {left} are sent again: {delivered}")
     engine.deliver(carried_on["run"], 100)
+    carried_on["costs"]["dead-letter"] = engine.settle(carried_on["run"], carried_on["gate"]["chunks"])
     carried_on["costs"]["finish"] = engine.finish(carried_on["run"])
     show(rows, "the rest of it", carried_on)
 

@@ -70,6 +70,11 @@ async fn run() -> Result<String, Failure> {
             let context = penstock_gate::Context { state };
             answer(penstock_gate::handle(parse(&request)?, &invocation, &context).await)
         }
+        "dead-letter" => {
+            let executions = Arc::new(NothingElseRuns);
+            let context = penstock_dead_letter::Context { state, executions, clock, random };
+            answer(penstock_dead_letter::handle(parse(&request)?, &invocation, &context).await)
+        }
         "finish" => {
             let context = penstock_finish::Context { state, clock, random, metrics: Metrics::nowhere() };
             answer(penstock_finish::handle(parse(&request)?, &invocation, &context).await)
@@ -83,7 +88,7 @@ async fn run() -> Result<String, Failure> {
 fn usage() -> Failure {
     Failure::new(
         FailureName::SyncInvalid,
-        "usage: penstock-bench-engine plan|read|diff|gate|finish|decode|deliver STATE < REQUEST",
+        "usage: penstock-bench-engine plan|read|diff|gate|dead-letter|finish|decode|deliver STATE < REQUEST",
     )
 }
 
