@@ -147,18 +147,15 @@ impl Unlocated {
             if !row_groups.contains(&(row_group as usize)) {
                 continue;
             }
-            let Ok(rows) = u64::try_from(group.num_rows()) else { continue };
+            // Without rows nothing of it is fetched, and its columns need not have a place.
+            let Some(rows) = u64::try_from(group.num_rows()).ok().filter(|rows| *rows > 0) else { continue };
             for (leaf, column) in (0u32..).zip(group.columns()) {
                 if column.offset_index_offset().is_some() {
                     return Self::default();
                 }
-                // A footer may say that a column begins before its file: the fetch refuses it.
-                let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
-                if column.column_descr().max_rep_level() == 0
-                    && let Ok(start) = u64::try_from(start)
-                {
+                if column.column_descr().max_rep_level() == 0 {
                     let found = UnlocatedColumn { file, row_group, leaf, rows };
-                    columns.insert(start, found);
+                    columns.insert(column.byte_range().0, found);
                 }
             }
         }

@@ -20,6 +20,8 @@ const TAIL_BYTES: u64 = 64 * 1024;
 const MAX_FOOTER_BYTES: u64 = 64 * 1024 * 1024;
 /// Magic, length of the footer, magic.
 const SMALLEST_FILE_BYTES: u64 = 12;
+/// The footer's length and the magic, which follow it.
+const TRAILER_BYTES: u64 = 8;
 const MAGIC: &[u8] = b"PAR1";
 const MAGIC_ENCRYPTED: &[u8] = b"PARE";
 
@@ -43,7 +45,7 @@ pub(crate) enum Pages {
     Located,
 }
 
-/// Fetches and decodes the footer of one version of a file.
+/// Fetches and decodes the footer of one version of a file. What it says of where columns lie can be relied on.
 pub(crate) async fn fetch(
     objects: &dyn Objects,
     file: &str,
@@ -57,6 +59,7 @@ pub(crate) async fn fetch(
     let tail = size.saturating_sub(TAIL_BYTES)..size;
     let first = range(objects, file, tail.clone(), etag).await?;
     check_magic(file, &first, tail.start == 0)?;
+    let begin = footer_begin(size, &first);
     let policy = match pages {
         Pages::Unlocated => PageIndexPolicy::Skip,
         Pages::Located => PageIndexPolicy::Optional,
@@ -74,7 +77,10 @@ pub(crate) async fn fetch(
     })?;
     loop {
         match decoded(file, || decoder.try_decode())? {
-            DecodeResult::Data(metadata) => return Ok(metadata),
+            DecodeResult::Data(metadata) => {
+                check_places(file, &metadata, begin)?;
+                return Ok(metadata);
+            }
             DecodeResult::Finished => return Err(UnloadError::corrupt(file, "its footer has no end")),
             DecodeResult::NeedsData(ranges) => {
                 let wanted: u64 = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
@@ -110,6 +116,39 @@ fn check_magic(file: &str, tail: &[u8], is_whole: bool) -> Result<(), UnloadErro
     }
     if !tail.ends_with(MAGIC) || (is_whole && !tail.starts_with(MAGIC)) {
         return Err(UnloadError::corrupt(file, "it is not a Parquet file, or was cut short"));
+    }
+    Ok(())
+}
+
+/// Where the footer begins, by the length that stands at the file's end.
+fn footer_begin(size: u64, tail: &[u8]) -> u64 {
+    let [.., a, b, c, d, _, _, _, _] = *tail else { return 0 };
+    let bytes = u64::from(u32::from_le_bytes([a, b, c, d]));
+    size.saturating_sub(bytes + TRAILER_BYTES)
+}
+
+/// Every column has to lie between the file's beginning and its footer, whether somebody wants it or not: Parquet's `byte_range`,
+/// which the reading path and the decoder ask, panics if not. A row group without rows is left out: nothing of it is ever
+/// fetched, and its columns may have no place at all.
+fn check_places(file: &str, metadata: &ParquetMetaData, end: u64) -> Result<(), UnloadError> {
+    for (at, group) in metadata.row_groups().iter().enumerate().filter(|(_, group)| group.num_rows() != 0) {
+        for column in group.columns() {
+            // As `byte_range` has it: where the dictionary is, if there is one.
+            let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+            let bytes = column.compressed_size();
+            let is_within = match (u64::try_from(start), u64::try_from(bytes)) {
+                (Ok(start), Ok(bytes)) => start.checked_add(bytes).is_some_and(|until| until <= end),
+                (Err(_), _) | (_, Err(_)) => false,
+            };
+            if !is_within {
+                let path = column.column_path().string();
+                let why = format!(
+                    "its footer says that column {path} of row group {at} has {bytes} bytes from {start} on, but columns lie \
+                     between 0 and {end}"
+                );
+                return Err(UnloadError::corrupt(file, why));
+            }
+        }
     }
     Ok(())
 }
