@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
+use parquet::file::metadata::{
+    ColumnChunkMetaDataBuilder, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData,
+};
 use parquet::file::properties::WriterProperties;
 use penstock_model::definition::Complete;
 
@@ -49,14 +52,18 @@ fn read(body: Vec<u8>) -> Result<usize, UnloadError> {
 }
 
 fn file(compression: Compression, dictionary: bool) -> Vec<u8> {
+    file_and_footer(compression, dictionary).0
+}
+
+fn file_and_footer(compression: Compression, dictionary: bool) -> (Vec<u8>, ParquetMetaData) {
     let batch = many_types();
     let properties =
         WriterProperties::builder().set_compression(compression).set_dictionary_enabled(dictionary);
     let mut body = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut body, batch.schema(), Some(properties.build())).unwrap();
     writer.write(&batch).unwrap();
-    writer.close().unwrap();
-    body
+    let footer = writer.close().unwrap();
+    (body, footer)
 }
 
 /// Numbers of Thrift's compact protocol that claim a lot: five and ten bytes of a varint.
@@ -130,4 +137,77 @@ fn no_file_ends_the_process_or_takes_its_memory() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
+}
+
+/// Where a footer begins.
+fn footer_begin(body: &[u8]) -> usize {
+    let length = body.last_chunk::<8>().unwrap();
+    let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]);
+    body.len() - 8 - length as usize
+}
+
+/// A file whose footer says something else of its last row group.
+fn retold(body: &[u8], footer: &ParquetMetaData, row_group: RowGroupMetaData) -> Vec<u8> {
+    let mut groups = footer.row_groups().to_vec();
+    *groups.last_mut().unwrap() = row_group;
+    // Without an index, the reading path goes by the columns' places alone.
+    let footer = footer.clone().into_builder().set_page_index(None).set_row_groups(groups).build();
+    let mut changed = body[..footer_begin(body)].to_vec();
+    ParquetMetaDataWriter::new(&mut changed, &footer)
+        .with_preserve_page_index_locations(false)
+        .finish()
+        .unwrap();
+    changed
+}
+
+#[test]
+fn a_column_that_does_not_lie_between_the_beginning_and_the_footer_is_refused() {
+    let (body, footer) = file_and_footer(Compression::SNAPPY, true);
+    let end = i64::try_from(footer_begin(&body)).unwrap();
+    let beyond = i64::try_from(body.len()).unwrap() + 1;
+    // As much as the writer can still add up.
+    let most = i64::MAX - beyond;
+    // Of the column's dictionary, of its first data page, and of its bytes.
+    type Place = (Option<i64>, i64, i64);
+    let with = |(dictionary, data, bytes): Place, rows: i64| {
+        let group = footer.row_groups().last().unwrap();
+        let mut columns = group.columns().to_vec();
+        columns[1] = ColumnChunkMetaDataBuilder::from(columns[1].clone())
+            .set_dictionary_page_offset(dictionary)
+            .set_data_page_offset(data)
+            .set_total_compressed_size(bytes)
+            .build()
+            .unwrap();
+        let group = group.clone().into_builder().set_num_rows(rows).set_column_metadata(columns);
+        retold(&body, &footer, group.build().unwrap())
+    };
+    let column = footer.row_groups()[0].column(1);
+    let (dictionary, data) = (column.dictionary_page_offset(), column.data_page_offset());
+    let bytes = column.compressed_size();
+    assert!(dictionary.is_some());
+    assert_eq!(read(with((dictionary, data, bytes), 3)).unwrap(), 5, "nothing else was changed");
+
+    let lies: [(&str, Place); 9] = [
+        ("it begins before the file", (None, -1, bytes)),
+        ("its dictionary does", (Some(-1), data, bytes)),
+        ("it begins as early as can be told", (None, i64::MIN, bytes)),
+        ("it begins beyond the end", (None, beyond, 0)),
+        ("its dictionary does so", (Some(beyond), data, bytes)),
+        ("it has fewer bytes than none", (dictionary, data, -1)),
+        ("it ends in the footer", (None, data, end - data + 1)),
+        ("it ends beyond the file", (dictionary, data, beyond)),
+        ("its end can't be counted", (None, most, most)),
+    ];
+    for (lie, place) in lies {
+        let error = read(with(place, 3)).expect_err(lie);
+        assert!(
+            matches!(&error, UnloadError::Corrupt { file, .. } if file == "run/a.parquet"),
+            "{lie}: {error}"
+        );
+        let (begin, bytes) = (place.0.unwrap_or(place.1), place.2);
+        let said = format!("column i32 of row group 0 has {bytes} bytes from {begin} on");
+        assert!(error.to_string().contains(&said), "{lie}: {error}");
+        // Of no rows, nothing is fetched.
+        assert_eq!(read(with(place, 0)).unwrap(), 0, "{lie}");
+    }
 }
