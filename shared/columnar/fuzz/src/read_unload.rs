@@ -7,6 +7,8 @@
 
 mod one_object;
 
+use std::backtrace::Backtrace;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -27,15 +29,29 @@ const MOST_CHOSEN: u32 = 1_000;
 
 static HOOK: Once = Once::new();
 
+thread_local! {
+    /// The latest panic: where it was, what it said, and who had called. Found out about each, but written out only if it leaves.
+    static PANIC: Cell<Option<(String, Backtrace)>> = const { Cell::new(None) };
+}
+
 fuzz_target!(|data: &[u8]| {
     // A decoder may panic: the reading path catches it. libFuzzer's own hook would end the process before.
-    HOOK.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+    HOOK.call_once(|| {
+        std::panic::set_hook(Box::new(|info| {
+            PANIC.set(Some((info.to_string(), Backtrace::force_capture())))
+        }));
+    });
     match catch_unwind(AssertUnwindSafe(|| read(data))) {
         Ok(Ok(())) => {}
         Ok(Err(UnloadError::Corrupt { file, .. })) if file == KEY => {}
         Ok(Err(error @ UnloadError::SchemaMismatch { .. })) if error.to_string().contains(KEY) => {}
         Ok(Err(error)) => ended(&format!("not an error that a file may cause, or not named: {error}")),
-        Err(_) => ended("a panic has left the reading path"),
+        Err(_) => {
+            if let Some((panic, calls)) = PANIC.take() {
+                eprintln!("{panic}\n{calls}");
+            }
+            ended("a panic has left the reading path")
+        }
     }
 });
 
