@@ -58,12 +58,12 @@ def two_days(python: str, work: pathlib.Path, rows: int, compression: str) -> di
 class Engine:
     """A sync of orders, its state in a folder."""
 
-    def __init__(self, program: str, state: pathlib.Path, unload: pathlib.Path, workers: int, first_run: str = "baseline"):
+    def __init__(self, program: str, state: pathlib.Path, unload: pathlib.Path, workers: int, first_run: str = "baseline", on_removed: str = "nothing"):
         self.program, self.state, self.workers = program, state, workers
         definitions = {
             "syncs": {
                 "unload": "orders", "connection": "warehouse", "object": "public.orders", "match": {"order_id": "order_id"},
-                "mode": "upsert", "first_run": first_run, "on_removed": "nothing", "fields": {name: name for name in FIELDS},
+                "mode": "upsert", "first_run": first_run, "on_removed": on_removed, "fields": {name: name for name in FIELDS},
             },
             "unloads": {"location": f"{unload}/", "primary_key": ["order_id"]},
             "connections": {"connector": "postgres", "address": "postgres://localhost/bench"},

@@ -47,6 +47,8 @@ def measure(options: argparse.Namespace, work: pathlib.Path, rows: int) -> None:
     show(rows, "second", found)
     shutil.rmtree(work / "state")
     cancelled(options, work, found["gate"]["counts"]["read"])
+    shutil.rmtree(work / "state")
+    remembered(options, work, found["gate"]["counts"]["read"])
 
 
 def cancelled(options: argparse.Namespace, work: pathlib.Path, rows: int) -> None:
@@ -68,6 +70,16 @@ def cancelled(options: argparse.Namespace, work: pathlib.Path, rows: int) -> Non
     carried_on["costs"]["dead-letter"] = engine.settle(carried_on["run"], carried_on["gate"]["chunks"])
     carried_on["costs"]["finish"] = engine.finish(carried_on["run"])
     show(rows, "the rest of it", carried_on)
+
+
+def remembered(options: argparse.Namespace, work: pathlib.Path, rows: int) -> None:
+    """A first sync whose records are remembered, since it removes what it has created."""
+    engine = Engine(options.engine, work / "state", work / "day2", options.workers, "send", "delete")
+    begun = engine.compare("20261104T000000-1")
+    engine.deliver(begun["run"], 100)
+    begun["costs"]["dead-letter"] = engine.settle(begun["run"], begun["gate"]["chunks"])
+    begun["costs"]["finish"] = engine.finish(begun["run"])
+    show(rows, "first sync, all of it sent and remembered", begun)
 
 
 def show(rows: int, day: str, found: dict) -> None:

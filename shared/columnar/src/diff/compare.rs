@@ -268,7 +268,7 @@ impl<'a, F: FnMut(SnapshotRow<'_>)> Differ<'a, '_, F> {
 
     /// The next snapshot has the row as it is today.
     fn remember(&mut self, row: FingerprintRef<'a>) {
-        self.show_next(SnapshotRow { key: row.key, row_hash: row.row_hash, place: row.place });
+        self.show_next(SnapshotRow { key: row.key, row_hash: row.row_hash });
     }
 
     /// What is known of a key stays, by today's columns where the row at hand tells how.

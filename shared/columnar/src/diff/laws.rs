@@ -46,7 +46,7 @@ struct Round {
 /// A sync: its committed state, and its destination.
 #[derive(Debug, Default)]
 struct Sync {
-    snapshot: Vec<(Key, u64, Place)>,
+    snapshot: Vec<(Key, u64)>,
     overlay: Vec<OverlayEntry>,
     version: u64,
     destination: BTreeMap<Key, u8>,
@@ -72,8 +72,8 @@ fn fingerprints(rows: &[UnloadRow], version: u64, compare: Option<u64>) -> Vec<F
         .collect()
 }
 
-fn snapshot_rows(rows: &[(Key, u64, Place)]) -> SnapshotRows {
-    SnapshotRows::of(rows.iter().map(|(key, hash, place)| SnapshotRow::from((key, *hash, *place))))
+fn snapshot_rows(rows: &[(Key, u64)]) -> SnapshotRows {
+    SnapshotRows::of(rows.iter().map(|(key, hash)| SnapshotRow::from((key, *hash))))
 }
 
 /// What the keys that are there once say, and the keys that are there several times.
@@ -154,7 +154,7 @@ impl Sync {
     }
 }
 
-fn check_counts(output: &DiffOutput<'_>, next: &[(Key, u64, Place)], rows: usize) {
+fn check_counts(output: &DiffOutput<'_>, next: &[(Key, u64)], rows: usize) {
     let counts = output.counts;
     assert_eq!(counts.read, rows as u64);
     let sum = counts.added + counts.changed + counts.unchanged + counts.duplicate_keys + counts.null_keys;

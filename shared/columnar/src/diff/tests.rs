@@ -55,11 +55,9 @@ struct Seen {
 }
 
 /// What a diff found, with the next snapshot's rows.
-pub(super) fn whole<'a>(input: &'a DiffInput, rules: Rules<'_>) -> (DiffOutput<'a>, Vec<(Key, u64, Place)>) {
+pub(super) fn whole<'a>(input: &'a DiffInput, rules: Rules<'_>) -> (DiffOutput<'a>, Vec<(Key, u64)>) {
     let mut next = Vec::new();
-    let mut keep = |row: SnapshotRow<'_>| {
-        next.push((Key::from_bytes(row.key.to_vec()), row.row_hash, row.place));
-    };
+    let mut keep = |row: SnapshotRow<'_>| next.push((Key::from_bytes(row.key.to_vec()), row.row_hash));
     let output = diff(input, rules, &mut keep).unwrap();
     (output, next)
 }
@@ -74,9 +72,8 @@ fn see(case: &Case) -> Seen {
             place: Place { split: 1, row },
         })
         .collect();
-    let place = Place { split: 0, row: 5 };
     let before = key();
-    let snapshot = SnapshotRows::of(case.snapshot.map(|hash| SnapshotRow::from((&before, hash, place))));
+    let snapshot = SnapshotRows::of(case.snapshot.map(|hash| SnapshotRow::from((&before, hash))));
     let input =
         DiffInput::new(Fingerprints::of(&rows), snapshot, case.overlay.iter().cloned().collect::<Vec<_>>());
     let rules = Rules { mode: &case.mode, mapping_hash: MAPPING, removals: Removals::Emit };
@@ -85,7 +82,7 @@ fn see(case: &Case) -> Seen {
     let removals = output.removals.iter().map(|change| (change.kind, change.previous));
     Seen {
         changes: changes.chain(removals).collect(),
-        snapshot: next.first().map(|(_, hash, _)| *hash),
+        snapshot: next.first().map(|(_, hash)| *hash),
         carried: output.carried.first().cloned(),
     }
 }
@@ -315,7 +312,7 @@ fn what_becomes_of_a_key() {
 #[test]
 fn removals_that_nobody_wants_are_counted_and_forgotten() {
     let gone = key();
-    let snapshot = SnapshotRows::of([SnapshotRow::from((&gone, 1, Place { split: 0, row: 0 }))]);
+    let snapshot = SnapshotRows::of([SnapshotRow::from((&gone, 1))]);
     let input = DiffInput::new(Fingerprints::default(), snapshot, Vec::new());
     let rules = Rules { mode: &CHANGES, mapping_hash: MAPPING, removals: Removals::CountOnly };
     let (output, _) = whole(&input, rules);
@@ -396,22 +393,15 @@ fn compare_with_a_snapshot_of(partitions: u32) {
         place: Place { split, row },
     };
     // Of the keys 5 to 24 the last five are gone; keys 0 to 4 are new, and every fifth row says something else.
-    let mut before: Vec<_> = (5u32..25)
-        .map(|id| {
-            (
-                number(id.into()),
-                u64::from(if id % 5 == 0 { 77 } else { id % 10 }),
-                Place { split: 0, row: id },
-            )
-        })
-        .collect();
-    before.sort_by_cached_key(|(key, ..)| key.hash());
+    let mut before: Vec<_> =
+        (5u32..25).map(|id| (number(id.into()), u64::from(if id % 5 == 0 { 77 } else { id % 10 }))).collect();
+    before.sort_by_cached_key(|(key, _)| key.hash());
     let columns = [Column { name: "id".into(), kind: ColumnType::Int }];
     for partition in 0..partitions {
         let show = |writer: &mut snapshot::PartitionWriter| {
-            for (key, hash, place) in &before {
+            for (key, hash) in &before {
                 if penstock_model::run_plan::partition_of(key.hash(), partitions) == partition {
-                    writer.push(SnapshotRow::from((key, *hash, *place)));
+                    writer.push(SnapshotRow::from((key, *hash)));
                 }
             }
             Ok(())

@@ -5,7 +5,6 @@
 //! | the primary key's columns | by their logical type, see below |
 //! | `key_bytes` | binary: the key's canonical bytes where the columns before can't say them, else null |
 //! | `row_hash` | 64 bits as a signed integer |
-//! | `split`, `row` | integers: the row's place in the unload that it came from |
 //!
 //! A whole-number key column is an INT64, or a DECIMAL(38, 0) if one value needs it; an instant or a timestamp
 //! without zone has microseconds, or nanoseconds if one value needs them; a decimal with a fraction is text. What a
@@ -13,14 +12,14 @@
 //! 40 digits) `key_bytes` says the key.
 //!
 //! Rows are ordered by key hash. The hash is not stored: it follows from the key, and 16 random bytes a row would
-//! more than double the state, which is about 11 bytes a row and the key.
+//! more than double the state, which is 8 bytes a row and the key. Files of version 1 also have the row's place in the unload that it
+//! came from (`split`, `row`), which nobody reads.
 
 mod columns;
 mod parquet_file;
 mod read;
 
 use penstock_model::Key;
-use penstock_model::change::Place;
 use penstock_model::port::Objects;
 use penstock_model::snapshot::SnapshotManifest;
 use xxhash_rust::xxh3::xxh3_128;
@@ -39,18 +38,16 @@ pub struct SnapshotRow<'a> {
     pub key: &'a [u8],
     /// Hash of the mapped columns as the destination was last told.
     pub row_hash: u64,
-    /// Where the row stood in its unload.
-    pub place: Place,
 }
 
-/// Shows the place only: a key is a row value.
+/// Shows the hash only: a key is a row value.
 impl std::fmt::Debug for SnapshotRow<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SnapshotRow({:?})", self.place)
+        write!(f, "SnapshotRow({:016x})", self.row_hash)
     }
 }
 
-/// A partition's rows, ordered by key. Keys lie in one allocation: a row takes 32 bytes and its key.
+/// A partition's rows, ordered by key. Keys lie in one allocation: a row takes 24 bytes and its key.
 #[derive(Default)]
 pub struct SnapshotRows {
     keys: Vec<u8>,
@@ -70,8 +67,6 @@ struct Row {
     row_hash: u64,
     key_at: u32,
     key_len: u32,
-    split: u32,
-    row: u32,
 }
 
 impl Ordered for Row {
@@ -118,8 +113,7 @@ impl SnapshotRows {
     /// A row with the first half of its key hash, by its number in the order.
     fn get(&self, number: usize) -> Option<(u64, SnapshotRow<'_>)> {
         let row = self.rows.get(number)?;
-        let place = Place { split: row.split, row: row.row };
-        Some((row.prefix, SnapshotRow { key: key_of(&self.keys, row), row_hash: row.row_hash, place }))
+        Some((row.prefix, SnapshotRow { key: key_of(&self.keys, row), row_hash: row.row_hash }))
     }
 
     fn push(&mut self, prefix: u64, row: SnapshotRow<'_>) -> Result<(), TooLarge> {
@@ -128,8 +122,6 @@ impl SnapshotRows {
             row_hash: row.row_hash,
             key_at: u32::try_from(self.keys.len()).map_err(|_| TooLarge)?,
             key_len: u32::try_from(row.key.len()).map_err(|_| TooLarge)?,
-            split: row.place.split,
-            row: row.place.row,
         });
         self.keys.extend_from_slice(row.key);
         Ok(())
@@ -261,9 +253,9 @@ pub fn overlaps(a: u32, of_a: u32, b: u32, of_b: u32) -> bool {
 }
 
 /// One row with a key of its own.
-impl<'a> From<(&'a Key, u64, Place)> for SnapshotRow<'a> {
-    fn from((key, row_hash, place): (&'a Key, u64, Place)) -> Self {
-        Self { key: key.as_bytes(), row_hash, place }
+impl<'a> From<(&'a Key, u64)> for SnapshotRow<'a> {
+    fn from((key, row_hash): (&'a Key, u64)) -> Self {
+        Self { key: key.as_bytes(), row_hash }
     }
 }
 

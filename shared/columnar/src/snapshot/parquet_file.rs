@@ -12,7 +12,6 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use penstock_model::key::{KeyCell, cells};
-use penstock_model::snapshot::SNAPSHOT_VERSION;
 use penstock_model::unload::Column;
 
 use super::SnapshotRow;
@@ -23,8 +22,8 @@ pub(super) const VERSION_KEY: &str = "penstock.version";
 pub(super) const COLUMNS_KEY: &str = "penstock.key_columns";
 const KEY_BYTES: &str = "key_bytes";
 const ROW_HASH: &str = "row_hash";
-const SPLIT: &str = "split";
-const ROW: &str = "row";
+/// Of the file's format. Version 1 had the rows' places, too.
+pub(super) const FILE_VERSION: u32 = 2;
 /// Rows written and read at a time.
 pub(super) const BATCH_ROWS: usize = 8192;
 /// As DuckDB cuts its own: it reads row groups in parallel, and few are held in memory while they are written.
@@ -78,8 +77,6 @@ pub struct PartitionWriter {
     wider: Option<Vec<Needs>>,
     unsure: Unsure,
     row_hashes: Vec<i64>,
-    splits: Vec<i64>,
-    rows: Vec<i64>,
     schema: Arc<Schema>,
     /// The first error ends it; it is told at the end.
     writer: Result<ArrowWriter<Vec<u8>>, ParquetError>,
@@ -117,16 +114,13 @@ impl PartitionWriter {
         let names = names(key_columns);
         let schema = Arc::new(schema(&names, &types));
         let properties = properties(key_columns, &names, &types)?;
-        let batch = || Vec::with_capacity(BATCH_ROWS);
         Ok(Self {
             key_columns: key_columns.to_vec(),
             fillers: types.iter().map(|data_type| Filler::new(data_type, BATCH_ROWS)).collect(),
             misfits,
             wider: None,
             unsure: Unsure::default(),
-            row_hashes: batch(),
-            splits: batch(),
-            rows: batch(),
+            row_hashes: Vec::with_capacity(BATCH_ROWS),
             schema: Arc::clone(&schema),
             writer: ArrowWriter::try_new(Vec::new(), schema, Some(properties)),
         })
@@ -146,12 +140,10 @@ impl PartitionWriter {
         }
         if !is_sure || values.next().is_some() {
             self.unsure.keys.extend_from_slice(row.key);
-            self.unsure.rows.push((self.rows.len(), self.unsure.keys.len()));
+            self.unsure.rows.push((self.row_hashes.len(), self.unsure.keys.len()));
         }
         self.row_hashes.push(row.row_hash.cast_signed());
-        self.splits.push(i64::from(row.place.split));
-        self.rows.push(i64::from(row.place.row));
-        if self.rows.len() == BATCH_ROWS {
+        if self.row_hashes.len() == BATCH_ROWS {
             self.write_batch();
         }
     }
@@ -159,18 +151,16 @@ impl PartitionWriter {
     fn write_batch(&mut self) {
         let mut columns: Vec<ArrayRef> = self.fillers.iter_mut().map(Filler::finish).collect();
         let unsure = std::mem::take(&mut self.unsure);
-        let key_bytes = what_the_columns_cannot_say(&unsure, self.rows.len(), &columns, &self.key_columns);
-        if self.misfits == Misfits::Refused && key_bytes.null_count() < self.rows.len() {
+        let row_hashes = std::mem::replace(&mut self.row_hashes, Vec::with_capacity(BATCH_ROWS));
+        let key_bytes = what_the_columns_cannot_say(&unsure, row_hashes.len(), &columns, &self.key_columns);
+        if self.misfits == Misfits::Refused && key_bytes.null_count() < row_hashes.len() {
             let mut needs = vec![Needs::default(); self.key_columns.len()];
             unsure.iter().for_each(|(_, key)| see(&mut needs, key));
             self.wider = Some(needs);
             return;
         }
         columns.push(Arc::new(key_bytes));
-        for numbers in [&mut self.row_hashes, &mut self.splits, &mut self.rows] {
-            columns
-                .push(Arc::new(Int64Array::from(std::mem::replace(numbers, Vec::with_capacity(BATCH_ROWS)))));
-        }
+        columns.push(Arc::new(Int64Array::from(row_hashes)));
         let Ok(writer) = &mut self.writer else { return };
         let written = RecordBatch::try_new(Arc::clone(&self.schema), columns);
         if let Err(error) = written.map_err(ParquetError::from).and_then(|batch| writer.write(&batch)) {
@@ -179,7 +169,7 @@ impl PartitionWriter {
     }
 
     fn finish(mut self) -> Result<Written, ParquetError> {
-        if self.wider.is_none() && !self.rows.is_empty() {
+        if self.wider.is_none() && !self.row_hashes.is_empty() {
             self.write_batch();
         }
         let writer = self.writer?;
@@ -192,7 +182,7 @@ impl PartitionWriter {
 
 /// The key columns' names in the file: their own, unless one of ours has it.
 fn names(key_columns: &[Column]) -> Vec<String> {
-    let ours = [KEY_BYTES, ROW_HASH, SPLIT, ROW].map(str::to_owned);
+    let ours = [KEY_BYTES, ROW_HASH].map(str::to_owned);
     let mut taken = ours.to_vec();
     taken.extend(key_columns.iter().map(|column| column.name.to_lowercase()));
     key_columns
@@ -212,12 +202,7 @@ fn names(key_columns: &[Column]) -> Vec<String> {
 
 fn schema(names: &[String], types: &[DataType]) -> Schema {
     let keys = names.iter().zip(types).map(|(name, data_type)| Field::new(name, data_type.clone(), true));
-    let ours = [
-        Field::new(KEY_BYTES, DataType::Binary, true),
-        Field::new(ROW_HASH, DataType::Int64, false),
-        Field::new(SPLIT, DataType::Int64, false),
-        Field::new(ROW, DataType::Int64, false),
-    ];
+    let ours = [Field::new(KEY_BYTES, DataType::Binary, true), Field::new(ROW_HASH, DataType::Int64, false)];
     Schema::new(keys.chain(ours).collect::<Vec<_>>())
 }
 
@@ -237,12 +222,9 @@ fn properties(
         .set_statistics_enabled(EnabledStatistics::None)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_key_value_metadata(Some(vec![
-            KeyValue::new(VERSION_KEY.to_owned(), SNAPSHOT_VERSION.to_string()),
+            KeyValue::new(VERSION_KEY.to_owned(), FILE_VERSION.to_string()),
             KeyValue::new(COLUMNS_KEY.to_owned(), columns),
         ]))
-        .set_column_dictionary_enabled(path(SPLIT), true)
-        .set_column_encoding(path(ROW), Encoding::DELTA_BINARY_PACKED)
-        .set_column_compression(path(ROW), Compression::UNCOMPRESSED)
         .set_column_compression(path(ROW_HASH), Compression::UNCOMPRESSED);
     for (name, data_type) in names.iter().zip(types) {
         if *data_type == DataType::Int64 {

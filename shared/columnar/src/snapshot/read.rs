@@ -2,18 +2,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, RecordBatch};
+use arrow::array::{Array, BinaryArray, Int64Array, RecordBatch};
 use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use penstock_model::change::Place;
-use penstock_model::snapshot::SNAPSHOT_VERSION;
 use penstock_model::unload::Column;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::columns::KeyColumn;
-use super::parquet_file::{BATCH_ROWS, COLUMNS_KEY, VERSION_KEY};
+use super::parquet_file::{BATCH_ROWS, COLUMNS_KEY, FILE_VERSION, VERSION_KEY};
 use super::{SnapshotRow, SnapshotRows};
 use crate::format::{FormatError, damaged};
 use crate::key_order;
@@ -126,7 +125,10 @@ impl Batches {
             let builder = ParquetRecordBatchReaderBuilder::try_new(body).map_err(refused)?;
             let kinds = key_columns(key, builder.metadata().file_metadata().key_value_metadata())?;
             let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-            let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(refused)?;
+            // The key's columns and two of ours; a file of version 1 has more.
+            let columns = ProjectionMask::roots(builder.parquet_schema(), 0..kinds.len() + 2);
+            let builder = builder.with_projection(columns).with_batch_size(BATCH_ROWS);
+            let reader = builder.build().map_err(refused)?;
             Ok(Self { kinds, reader, rows })
         })
     }
@@ -165,7 +167,6 @@ struct BatchRow {
     prefix: u64,
     row_hash: u64,
     key_end: usize,
-    place: Place,
 }
 
 impl BatchRows {
@@ -183,7 +184,7 @@ impl BatchRows {
         let before = number.checked_sub(1).and_then(|before| self.rows.get(before));
         let start = before.map_or(0, |before| before.key_end);
         let key = self.keys.get(start..row.key_end).unwrap_or_default();
-        Some((row.prefix, SnapshotRow { key, row_hash: row.row_hash, place: row.place }))
+        Some((row.prefix, SnapshotRow { key, row_hash: row.row_hash }))
     }
 
     /// `None` if the batch has not the columns of a snapshot.
@@ -194,12 +195,10 @@ impl BatchRows {
             .zip(kinds)
             .map(|(array, column)| KeyColumn::of(array, &column.kind))
             .collect::<Option<_>>()?;
-        let [key_bytes, row_hash, split, row] = ours else { return None };
+        let [key_bytes, row_hash] = ours else { return None };
         let key_bytes: &BinaryArray = key_bytes.as_any().downcast_ref()?;
-        let number = |array: &ArrayRef| array.as_any().downcast_ref::<Int64Array>().cloned();
-        let (row_hash, split, row) = (number(row_hash)?, number(split)?, number(row)?);
-        let numbers = row_hash.values().iter().zip(split.values()).zip(row.values());
-        for (n, ((row_hash, split), row)) in numbers.enumerate() {
+        let row_hash: &Int64Array = row_hash.as_any().downcast_ref()?;
+        for (n, row_hash) in row_hash.values().iter().enumerate() {
             let start = self.keys.len();
             if key_bytes.is_valid(n) {
                 self.keys.extend_from_slice(key_bytes.value(n));
@@ -207,12 +206,10 @@ impl BatchRows {
                 keys.iter().for_each(|column| column.push(n, &mut self.keys));
             }
             let hash = xxh3_128(self.keys.get(start..).unwrap_or_default());
-            let place = Place { split: u32::try_from(*split).ok()?, row: u32::try_from(*row).ok()? };
             self.rows.push(BatchRow {
                 prefix: key_order::prefix(hash),
                 row_hash: row_hash.cast_unsigned(),
                 key_end: self.keys.len(),
-                place,
             });
         }
         Some(())
@@ -226,8 +223,8 @@ fn key_columns(key: &str, metadata: Option<&Vec<KeyValue>>) -> Result<Vec<Column
     };
     let found = find(VERSION_KEY).and_then(|version| version.parse().ok());
     let found = found.ok_or_else(|| damaged(key, 0, "it is not a snapshot partition"))?;
-    if found != SNAPSHOT_VERSION {
-        return Err(FormatError::Version { key: key.to_owned(), found, known: SNAPSHOT_VERSION });
+    if !(1..=FILE_VERSION).contains(&found) {
+        return Err(FormatError::Version { key: key.to_owned(), found, known: FILE_VERSION });
     }
     find(COLUMNS_KEY)
         .and_then(|columns| serde_json::from_str(columns).ok())

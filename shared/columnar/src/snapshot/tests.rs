@@ -1,8 +1,12 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, TimeUnit};
 use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::properties::WriterProperties;
 use penstock_model::Timestamp;
 use penstock_model::key::KeyValue;
 use penstock_model::snapshot::{Binding, PartitionFile, UnloadIdentity};
@@ -105,39 +109,36 @@ fn kind() -> impl Strategy<Value = ColumnType> {
     ])
 }
 
-type Rows = Vec<(Key, u64, Place)>;
+type Rows = Vec<(Key, u64)>;
 
 fn table() -> impl Strategy<Value = (Vec<Column>, Rows)> {
     prop::collection::vec(kind(), 1..4).prop_flat_map(|kinds| {
         let key = kinds.iter().map(value_of).collect::<Vec<_>>().prop_map(|values| Key::of(&values));
-        let row = (key, any::<u64>(), (any::<u32>(), any::<u32>()));
+        let row = (key, any::<u64>());
         let columns: Vec<_> = kinds
             .iter()
-            .zip(["id", "row", "Row_Hash"])
+            .zip(["id", "Key_Bytes", "Row_Hash"])
             .map(|(kind, name)| column(name, kind.clone()))
             .collect();
-        prop::collection::vec(row, 0..60).prop_map(move |rows| {
-            let rows = rows.into_iter().map(|(key, hash, (split, row))| (key, hash, Place { split, row }));
-            (columns.clone(), sorted(rows.collect()))
-        })
+        prop::collection::vec(row, 0..60).prop_map(move |rows| (columns.clone(), sorted(rows)))
     })
 }
 
 fn sorted(mut rows: Rows) -> Rows {
-    rows.sort_by_cached_key(|(key, ..)| (key.hash(), key.clone()));
+    rows.sort_by_cached_key(|(key, _)| (key.hash(), key.clone()));
     rows
 }
 
-fn write(rows: &[(Key, u64, Place)], columns: &[Column]) -> Bytes {
+fn write(rows: &[(Key, u64)], columns: &[Column]) -> Bytes {
     let show = |writer: &mut PartitionWriter| {
-        rows.iter().for_each(|(key, hash, place)| writer.push(SnapshotRow::from((key, *hash, *place))));
+        rows.iter().for_each(|(key, hash)| writer.push(SnapshotRow::from((key, *hash))));
         Ok(())
     };
     write_partition(columns, show).unwrap().0
 }
 
 fn whole(rows: &SnapshotRows) -> Rows {
-    rows.iter().map(|row| (Key::from_bytes(row.key.to_vec()), row.row_hash, row.place)).collect()
+    rows.iter().map(|row| (Key::from_bytes(row.key.to_vec()), row.row_hash)).collect()
 }
 
 proptest! {
@@ -159,7 +160,7 @@ proptest! {
         let mut cursor = cursor.unwrap();
         while let Some((prefix, row)) = cursor.head() {
             prop_assert_eq!(prefix, key_order::prefix(xxh3_128(row.key)));
-            cursor_rows.push((Key::from_bytes(row.key.to_vec()), row.row_hash, row.place));
+            cursor_rows.push((Key::from_bytes(row.key.to_vec()), row.row_hash));
             cursor.advance().unwrap();
         }
         prop_assert_eq!(cursor_rows, rows);
@@ -171,11 +172,11 @@ proptest! {
     ) {
         let (before, now) = (1 << before, 1 << now);
         let columns = [column("id", ColumnType::Int)];
-        let rows = sorted(numbers.iter().map(|n| (Key::of(&[KeyValue::Int(*n)]), 1, Place { split: 0, row: 0 })).collect());
+        let rows = sorted(numbers.iter().map(|n| (Key::of(&[KeyValue::Int(*n)]), 1)).collect());
         let objects = MemoryObjects::new();
         for partition in 0..before {
             let rows: Vec<_> =
-                rows.iter().filter(|(key, ..)| partition_of(key.hash(), before) == partition).cloned().collect();
+                rows.iter().filter(|(key, _)| partition_of(key.hash(), before) == partition).cloned().collect();
             objects.insert(&format!("p{partition}"), write(&rows, &columns));
         }
         let manifest = manifest((0..before).map(|partition| format!("p{partition}")));
@@ -211,7 +212,7 @@ fn numbered(rows: u32) -> Rows {
     let row = |row| {
         let key = Key::of(&[KeyValue::Int(i128::from(row) + 10_000_000)]);
         let hash = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
-        (key, hash, Place { split: row % 4, row })
+        (key, hash)
     };
     sorted((0..rows).map(row).collect())
 }
@@ -244,7 +245,7 @@ fn columns_have_the_narrowest_type_that_their_values_allow() {
         (ColumnType::Naive, Naive(1_000), DataType::Timestamp(TimeUnit::Microsecond, None)),
     ];
     for (kind, value, expected) in cases {
-        let rows = [(Key::of(std::slice::from_ref(&value)), 1, Place { split: 0, row: 0 })];
+        let rows = [(Key::of(std::slice::from_ref(&value)), 1)];
         let body = write(&rows, &[column("id", kind)]);
         let reader = ParquetRecordBatchReaderBuilder::try_new(body).unwrap();
         assert_eq!(reader.schema().field(0).data_type(), &expected, "{value:?}");
@@ -254,13 +255,13 @@ fn columns_have_the_narrowest_type_that_their_values_allow() {
 #[test]
 fn a_key_column_with_a_name_of_ours_gets_another() {
     let columns = [
-        column("row", ColumnType::Text),
-        column("key_row", ColumnType::Text),
-        column("Split", ColumnType::Text),
+        column("row_hash", ColumnType::Text),
+        column("key_row_hash", ColumnType::Text),
+        column("Key_Bytes", ColumnType::Text),
     ];
     let reader = ParquetRecordBatchReaderBuilder::try_new(write(&[], &columns)).unwrap();
     let names: Vec<_> = reader.schema().fields().iter().map(|field| field.name().clone()).collect();
-    assert_eq!(names, ["key_key_row", "key_row", "key_Split", "key_bytes", "row_hash", "split", "row"]);
+    assert_eq!(names, ["key_key_row_hash", "key_row_hash", "key_Key_Bytes", "key_bytes", "row_hash"]);
 }
 
 #[test]
@@ -268,7 +269,40 @@ fn the_state_stays_small() {
     let rows = 100_000;
     let body = write(&numbered(rows), &[column("id", ColumnType::Int)]);
     let a_row = body.len() as f64 / f64::from(rows);
-    assert!(a_row < 16.0, "{a_row} bytes a row with its key");
+    assert!(a_row < 12.0, "{a_row} bytes a row with its key");
+}
+
+#[test]
+fn a_file_of_version_1_has_places_and_is_read() {
+    let rows = numbered(20_000);
+    let new =
+        ParquetRecordBatchReaderBuilder::try_new(write(&rows, &[column("id", ColumnType::Int)])).unwrap();
+    let mut metadata = new.metadata().file_metadata().key_value_metadata().unwrap().clone();
+    let version = metadata.iter_mut().find(|entry| entry.key == "penstock.version").unwrap();
+    version.value = Some("1".to_owned());
+    let with_places = |batch: RecordBatch| {
+        let place: ArrayRef = Arc::new(Int64Array::from(vec![7; batch.num_rows()]));
+        let schema = batch.schema();
+        let names = schema.fields().iter().map(|field| field.name().clone());
+        let all: Vec<_> = names
+            .zip(batch.columns().to_vec())
+            .chain(["split", "row"].map(|name| (name.to_owned(), Arc::clone(&place))))
+            .map(|(name, array)| (name, array, true))
+            .collect();
+        RecordBatch::try_from_iter_with_nullable(all).unwrap()
+    };
+    let batches: Vec<_> = new.build().unwrap().map(|batch| with_places(batch.unwrap())).collect();
+    let properties = WriterProperties::builder().set_key_value_metadata(Some(metadata));
+    let mut body = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut body, batches[0].schema(), Some(properties.build())).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    writer.close().unwrap();
+    let objects = MemoryObjects::new();
+    objects.insert("p", body);
+    assert_eq!(
+        whole(&block_on(read_partition(objects.as_ref(), &manifest(["p".into()]), 0, 1)).unwrap()),
+        rows
+    );
 }
 
 #[test]
