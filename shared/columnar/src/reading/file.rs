@@ -19,7 +19,7 @@ use penstock_model::unload::{Column, ColumnType, Piece, UnloadFile};
 
 use super::conform::conform;
 use super::located::{PageLocations, Unlocated};
-use super::{BATCH_ROWS, Rows, SplitSource, deltas, fetch, pages};
+use super::{BATCH_ROWS, Rows, SplitSource, fetch, pages};
 use crate::unload::footer::{self, Pages, decoded};
 use crate::unload::schema::{FileColumn, file_columns, merge};
 use crate::unload::{NaiveTimestamps, UnloadError};
@@ -36,7 +36,6 @@ enum Origin {
 pub(super) struct OpenPiece<'a> {
     file: &'a UnloadFile,
     projection: Projection<'a>,
-    metadata: Arc<ParquetMetaData>,
     located: Pages,
     unlocated: Unlocated,
     decoder: ParquetPushDecoder,
@@ -74,9 +73,8 @@ pub(super) async fn open_piece<'a>(
             (metadata, unlocated, Numbers::All(first..first + piece.rows))
         }
     };
-    let metadata = Arc::new(metadata);
-    let decoder = projection.decoder(file, Arc::clone(&metadata), groups)?;
-    Ok(OpenPiece { file, projection, metadata, located, unlocated, decoder, numbers })
+    let decoder = projection.decoder(file, metadata, groups)?;
+    Ok(OpenPiece { file, projection, located, unlocated, decoder, numbers })
 }
 
 impl OpenPiece<'_> {
@@ -86,7 +84,7 @@ impl OpenPiece<'_> {
         objects: &dyn Objects,
         each: &mut impl FnMut(&RecordBatch, &[u32]) -> Result<(), E>,
     ) -> Result<PageLocations, E> {
-        let Self { file, projection, metadata, located, mut unlocated, mut decoder, mut numbers } = self;
+        let Self { file, projection, located, mut unlocated, mut decoder, mut numbers } = self;
         loop {
             match decoded(&file.key, || decoder.try_next_reader())? {
                 DecodeResult::Finished => break,
@@ -96,11 +94,6 @@ impl OpenPiece<'_> {
                     pages::check(bytes.iter().map(AsRef::as_ref), located)
                         .map_err(|why| UnloadError::corrupt(&file.key, why))?;
                     for (range, bytes) in ranges.iter().zip(&bytes) {
-                        if pages::have_deltas_of_texts(bytes)
-                            && let Some(column) = deltas::column_at(&metadata, range.start)
-                        {
-                            decoded(&file.key, || deltas::check(bytes, column))?;
-                        }
                         unlocated.look_at(range.start, bytes);
                     }
                     decoded(&file.key, || decoder.push_ranges(ranges, bytes))?;
@@ -250,14 +243,14 @@ impl<'a> Projection<'a> {
     fn decoder(
         &self,
         file: &UnloadFile,
-        metadata: Arc<ParquetMetaData>,
+        metadata: ParquetMetaData,
         groups: Vec<RowGroupSelection>,
     ) -> Result<ParquetPushDecoder, UnloadError> {
         decoded(&file.key, || {
             let roots = self.roots.iter().copied();
             let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), roots);
             let options = ArrowReaderOptions::new().with_schema(Arc::clone(&self.schema));
-            let metadata = ArrowReaderMetadata::try_new(metadata, options)?;
+            let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), options)?;
             ParquetPushDecoderBuilder::new_with_metadata(metadata)
                 .with_projection(mask)
                 .with_batch_size(BATCH_ROWS)

@@ -4,7 +4,6 @@
 //! in memory. Whatever a damaged file does to the decoder comes back as [`UnloadError::Corrupt`].
 
 mod conform;
-mod deltas;
 mod fetch;
 mod file;
 mod located;

@@ -41,12 +41,6 @@ pub(super) fn check<'a>(stretches: impl IntoIterator<Item = &'a [u8]>, pages: Pa
     }
 }
 
-/// Whether a page in this stretch has its texts' lengths packed as deltas, by what headers say.
-pub(super) fn have_deltas_of_texts(stretch: &[u8]) -> bool {
-    // DELTA_LENGTH_BYTE_ARRAY and DELTA_BYTE_ARRAY.
-    walk(stretch).any(|(page, _)| matches!(page.encoding, 6 | 7))
-}
-
 /// The data pages of a whole column of a row group that is not repeated, and the bytes of the dictionary before them. `None` if
 /// they are not what the column should consist of: then the decoder is to judge.
 pub(super) fn sizes(column: &[u8], rows: u64) -> Option<(u64, Vec<PageSize>)> {
@@ -87,8 +81,6 @@ struct Page {
     unpacked: u64,
     packed: u64,
     values: u64,
-    /// Of the values, by its number in `parquet.thrift`.
-    encoding: i64,
 }
 
 /// The header at the beginning of some bytes, and what follows it.
@@ -101,9 +93,7 @@ fn header(bytes: &[u8]) -> Option<(Page, &[u8])> {
             (1, Kind::Number) => page.is_dictionary = reader.number()? == 2,
             (2, Kind::Number) => page.unpacked = reader.size()?,
             (3, Kind::Number) => page.packed = reader.size()?,
-            (5 | 7, Kind::Structure) => (page.values, page.encoding) = reader.values_and_encoding(2)?,
-            // Of the second version.
-            (8, Kind::Structure) => (page.values, page.encoding) = reader.values_and_encoding(4)?,
+            (5 | 7 | 8, Kind::Structure) => page.values = reader.first_number()?,
             (_, kind) => reader.skip(kind, 0)?,
         }
     }
@@ -187,15 +177,14 @@ impl Reader<'_> {
         Kind::of(head & 0x0f).map(Some)
     }
 
-    /// The numbers in field 1 and in this one of a structure, which is skipped.
-    fn values_and_encoding(&mut self, encoding_at: i64) -> Option<(u64, i64)> {
-        let mut found = (0, 0);
+    /// The number in field 1 of a structure, which is skipped.
+    fn first_number(&mut self) -> Option<u64> {
+        let mut found = 0;
         let mut field = 0;
         loop {
             match self.field(&mut field)? {
                 None => return Some(found),
-                Some(Kind::Number) if field == 1 => found.0 = self.size()?,
-                Some(Kind::Number) if field == encoding_at => found.1 = self.number()?,
+                Some(Kind::Number) if field == 1 => found = self.size()?,
                 Some(kind) => self.skip(kind, 1)?,
             }
         }
@@ -291,7 +280,7 @@ mod tests {
         column.extend(data_page(200, 2, 20));
         column.extend(b"de");
         let (page, _) = header(&column).unwrap();
-        assert_eq!(page, Page { is_dictionary: false, unpacked: 100, packed: 3, values: 10, encoding: 0 });
+        assert_eq!(page, Page { is_dictionary: false, unpacked: 100, packed: 3, values: 10 });
         assert_eq!(check([column.as_slice()], Pages::Unlocated), Ok(()));
         let header_bytes = u32::try_from(data_page(100, 3, 10).len()).unwrap();
         let pages = [(3, 10), (2, 20)].map(|(bytes, rows)| PageSize { bytes: header_bytes + bytes, rows });
