@@ -108,6 +108,7 @@ mod tests {
             etag: ETag(String::new()),
             rows: row_groups.iter().map(|rows| u64::from(*rows)).sum(),
             row_group_bytes: row_groups.iter().map(|rows| u64::from(*rows) * 10).collect(),
+            naive_int96: vec![],
             row_groups,
             partition_values: BTreeMap::new(),
         });

@@ -42,6 +42,10 @@ pub struct UnloadFile {
     /// Bytes of each row group once unpacked, by the footer; none where an earlier version pinned the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub row_group_bytes: Vec<u64>,
+    /// Columns (lower case) that it has as INT96, which has no room for a zone, where another file has timestamps without one: here
+    /// they are without one, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub naive_int96: Vec<String>,
     /// Hive partition columns from the path; `None` for the null partition.
     pub partition_values: BTreeMap<String, Option<String>>,
 }

@@ -53,12 +53,11 @@ pub(crate) fn rezoned(
         .map_err(|_| UnloadError::mismatch("the columns to compare are not of one length"))
 }
 
-/// The array with: timestamps that are instants now marked as UTC (shifted by `offset_s`, seconds east of UTC), those that are
-/// not stripped of their zone, UUIDs as text where other files have text, and half floats widened.
+/// The array with: timestamps that are instants now marked as UTC (shifted by `offset_s`, seconds east of UTC), UUIDs as text where
+/// other files have text, and half floats widened.
 pub(super) fn conform(array: &ArrayRef, kind: &ColumnType, offset_s: i32) -> Result<ArrayRef, OutOfRange> {
     each_leaf(array, kind, &|array, kind| match (kind, array.data_type()) {
         (ColumnType::Instant, DataType::Timestamp(unit, None)) => to_utc(array, *unit, offset_s),
-        (ColumnType::Naive, DataType::Timestamp(unit, Some(_))) => Ok(without_zone(array, *unit)),
         (ColumnType::Text, DataType::FixedSizeBinary(16)) => Ok(uuids(array)),
         (ColumnType::Float, DataType::Float16) => {
             let wide = array.as_primitive::<Float16Type>().unary::<_, Float32Type>(f32::from);
@@ -168,20 +167,6 @@ fn wrapped<T: ArrowTimestampType>(array: &ArrayRef, shift: i64, zone: Option<Arc
     let array: &PrimitiveArray<T> = array.as_primitive();
     let moved = array.unary::<_, T>(|value| value.wrapping_add(shift));
     Arc::new(moved.with_data_type(DataType::Timestamp(T::UNIT, zone)))
-}
-
-fn without_zone(array: &ArrayRef, unit: TimeUnit) -> ArrayRef {
-    match unit {
-        TimeUnit::Second => zoneless::<TimestampSecondType>(array),
-        TimeUnit::Millisecond => zoneless::<TimestampMillisecondType>(array),
-        TimeUnit::Microsecond => zoneless::<TimestampMicrosecondType>(array),
-        TimeUnit::Nanosecond => zoneless::<TimestampNanosecondType>(array),
-    }
-}
-
-fn zoneless<T: ArrowTimestampType>(array: &ArrayRef) -> ArrayRef {
-    let array: &PrimitiveArray<T> = array.as_primitive();
-    Arc::new(array.clone().with_data_type(DataType::Timestamp(T::UNIT, None)))
 }
 
 fn uuids(array: &ArrayRef) -> ArrayRef {

@@ -114,6 +114,7 @@ mod tests {
             rows: 0,
             row_groups: vec![],
             row_group_bytes: vec![],
+            naive_int96: vec![],
             partition_values: BTreeMap::new(),
         };
         let ranges = [20 * MB..30 * MB, 0..10, 5 * MB..5 * MB + 7, 500..900, 5 * MB..5 * MB];

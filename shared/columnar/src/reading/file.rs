@@ -217,7 +217,10 @@ impl<'a> Projection<'a> {
         wanted: &'a [Column],
         naive: NaiveTimestamps,
     ) -> Result<Self, UnloadError> {
-        let columns = file_columns(&file.key, metadata)?;
+        let columns: Vec<FileColumn> = file_columns(&file.key, metadata)?
+            .into_iter()
+            .map(|own| if is_naive_int96(file, &own, wanted) { own.into_naive() } else { own })
+            .collect();
         let schema = Schema::new(columns.iter().map(|column| Arc::clone(&column.field)).collect::<Vec<_>>());
         let own: Vec<Option<&FileColumn>> = wanted
             .iter()
@@ -286,6 +289,14 @@ impl<'a> Projection<'a> {
     }
 }
 
+/// Whether a column is INT96, but no instant. A wanted one without zone tells so, too: what earlier versions pinned says no more.
+fn is_naive_int96(file: &UnloadFile, own: &FileColumn, wanted: &[Column]) -> bool {
+    let lower = own.name.to_lowercase();
+    let is_naive = |wanted: &Column| wanted.kind == ColumnType::Naive && wanted.name.to_lowercase() == lower;
+    own.kind.as_ref().is_some_and(|kind| kind.int96)
+        && (file.naive_int96.contains(&lower) || wanted.iter().any(is_naive))
+}
+
 /// A file may hold a column in any way that fits the type that was pinned.
 fn check_kind(
     file: &UnloadFile,
@@ -294,9 +305,7 @@ fn check_kind(
     naive: NaiveTimestamps,
 ) -> Result<(), UnloadError> {
     let fits = own.kind.as_ref().is_some_and(|own| {
-        let pinned =
-            merge(&naive.apply(own.kind.clone()), &wanted.kind).is_some_and(|kind| kind == wanted.kind);
-        pinned || (own.int96 && wanted.kind == ColumnType::Naive)
+        merge(&naive.apply(own.kind.clone()), &wanted.kind).is_some_and(|kind| kind == wanted.kind)
     });
     if fits {
         return Ok(());

@@ -7,13 +7,10 @@ use arrow::array::{ArrayRef, DictionaryArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding};
-use parquet::data_type::{Int96, Int96Type};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::parser::parse_message_type;
 use penstock_model::definition::Complete;
 
-use super::tests::many_types;
+use super::tests::{int96_file, many_types};
 use super::writers::{Leaf, Values, legacy_file};
 use super::*;
 use crate::canonical::row_hashes;
@@ -29,23 +26,6 @@ fn written(batch: &RecordBatch, properties: WriterPropertiesBuilder) -> Vec<u8> 
     let mut writer = ArrowWriter::try_new(&mut body, batch.schema(), Some(properties.build())).unwrap();
     writer.write(batch).unwrap();
     writer.close().unwrap();
-    body
-}
-
-/// Timestamps as Spark and Athena write them.
-fn int96() -> Vec<u8> {
-    let schema = Arc::new(parse_message_type("message m { optional int96 at; }").unwrap());
-    let mut body = Vec::new();
-    let properties = Arc::new(WriterProperties::builder().build());
-    let mut file = SerializedFileWriter::new(&mut body, schema, properties).unwrap();
-    let mut group = file.next_row_group().unwrap();
-    let mut column = group.next_column().unwrap().unwrap();
-    let mut noon = Int96::new();
-    noon.set_data(0, 10, 2_440_588);
-    column.typed::<Int96Type>().write_batch(&[noon], Some(&[1, 0]), None).unwrap();
-    column.close().unwrap();
-    group.close().unwrap();
-    file.close().unwrap();
     body
 }
 
@@ -91,7 +71,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
         Arc::new(DictionaryArray::<Int32Type>::from_iter([Some("a"), Some("b"), Some("a"), None]));
     let batch = RecordBatch::try_from_iter([("json", json), ("words", words)]).unwrap();
     files.push(("texts".to_owned(), written(&batch, builder())));
-    files.push(("int96".to_owned(), int96()));
+    files.push(("int96".to_owned(), int96_file(&[Some(42_949_672), None])));
 
     let definition = &[3, 3, 1, 3];
     let leaf = Leaf { values: Values::Ints(&[1, 2, 3]), definition, repetition: &[0, 1, 0, 0] };

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray,
-    Float64Array, Int32Array, Int64Array, ListArray, MapBuilder, StringArray, StringBuilder, StructArray,
-    TimestampMicrosecondArray, TimestampNanosecondArray,
+    Float64Array, Int32Array, Int64Array, ListArray, MapBuilder, NullArray, StringArray, StringBuilder,
+    StructArray, TimestampMicrosecondArray, TimestampNanosecondArray,
 };
 use arrow::datatypes::{
     DataType, Field, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
@@ -116,6 +116,31 @@ pub(super) fn many_types() -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
+/// Timestamps, in microseconds, as Spark and Athena write them: a column `at`.
+pub(super) fn int96_file(micros: &[Option<i64>]) -> Vec<u8> {
+    const DAY: i64 = 86_400_000_000;
+    let values = micros.iter().flatten().map(|micros| {
+        let nanos = (micros.rem_euclid(DAY) * 1_000) as u64;
+        let mut value = Int96::new();
+        // Julian day 2,440,588 is 1970-01-01.
+        value.set_data(nanos as u32, (nanos >> 32) as u32, (micros.div_euclid(DAY) + 2_440_588) as u32);
+        value
+    });
+    let values: Vec<Int96> = values.collect();
+    let levels: Vec<i16> = micros.iter().map(|micros| i16::from(micros.is_some())).collect();
+    let schema = Arc::new(parse_message_type("message m { optional int96 at; }").unwrap());
+    let mut body = Vec::new();
+    let mut writer =
+        SerializedFileWriter::new(&mut body, schema, Arc::new(WriterProperties::builder().build())).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int96Type>().write_batch(&values, Some(&levels), None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    body
+}
+
 #[test]
 fn every_type_comes_back() {
     let objects = MemoryObjects::new();
@@ -217,28 +242,72 @@ fn of_few_pages(located: bool) {
 
 #[test]
 fn int96_is_right_beyond_the_years_of_nanoseconds() {
-    let schema = Arc::new(parse_message_type("message m { optional int96 at; }").unwrap());
-    let mut body = Vec::new();
-    let mut writer =
-        SerializedFileWriter::new(&mut body, schema, Arc::new(WriterProperties::builder().build())).unwrap();
-    let mut group = writer.next_row_group().unwrap();
-    let mut column = group.next_column().unwrap().unwrap();
-    // Julian day 5,373,484 is 9999-12-31; 2,440,588 is 1970-01-01.
-    let mut far = Int96::new();
-    far.set_data(1_000, 0, 5_373_484);
-    let mut epoch = Int96::new();
-    epoch.set_data(5_000, 0, 2_440_588);
-    column.typed::<Int96Type>().write_batch(&[far, epoch], Some(&[1, 0, 1]), None).unwrap();
-    column.close().unwrap();
-    group.close().unwrap();
-    writer.close().unwrap();
     let objects = MemoryObjects::new();
-    objects.insert("run/a", body);
+    // The first is of the day 9999-12-31.
+    let moments = [Some(253_402_214_400_000_001), None, Some(5)];
+    objects.insert("run/a", int96_file(&moments));
     let found = find(&objects);
     assert_eq!(found.columns[0].kind, ColumnType::Instant);
     let back = read_all(&objects).unwrap();
     let at = back.batches[0].column(0).as_primitive::<TimestampMicrosecondType>();
-    assert_eq!(at.iter().collect::<Vec<_>>(), [Some(253_402_214_400_000_001), None, Some(5)]);
+    assert_eq!(at.iter().collect::<Vec<_>>(), moments);
+}
+
+/// The column `at` over two files, and their rows' hashes, with an unload's `naive_timestamps`.
+fn moments_of(files: [&[u8]; 2], zone: Option<&str>) -> (Vec<ArrayRef>, Vec<u64>) {
+    let objects = MemoryObjects::new();
+    for (key, body) in ["run/a", "run/b"].into_iter().zip(files) {
+        objects.insert(key, body.to_vec());
+    }
+    let found = find(&objects);
+    let columns = with_zone(found.columns, zone).unwrap();
+    let naive = NaiveTimestamps::parse(zone).unwrap();
+    let [all, some] = [None, Some(&[0, 1, 2, 3, 4, 5][..])]
+        .map(|rows| read(&objects, &found.unload, &columns, u32::MAX, rows, naive).unwrap().batches);
+    assert_eq!(all, some);
+    let hashes = all.iter().flat_map(|batch| row_hashes(batch, &columns).unwrap()).collect();
+    (all.iter().map(|batch| Arc::clone(batch.column(0))).collect(), hashes)
+}
+
+#[test]
+fn int96_is_what_the_other_files_of_the_unload_say_and_an_instant_if_none_does() {
+    let hour = 3_600_000_000;
+    let moments = [Some(-1), None, Some(30 * hour)];
+    let stated = TimestampMicrosecondArray::from(moments.to_vec());
+    let file = |at: TimestampMicrosecondArray| {
+        parquet_file(&[RecordBatch::try_from_iter([("at", Arc::new(at) as ArrayRef)]).unwrap()], 10)
+    };
+    let (naive, instant) = (file(stated.clone()), file(stated.with_timezone("UTC")));
+    let int96 = int96_file(&moments);
+    for zone in [None, Some("UTC"), Some("+02:00"), Some("-03:30")] {
+        for (other, name) in [(&naive, "without zone"), (&instant, "instants")] {
+            let expected = moments_of([other, other], zone);
+            for files in [[&int96, other], [other, &int96]] {
+                let files = files.map(|file| file.as_slice());
+                assert_eq!(moments_of(files, zone), expected, "beside {name}, {zone:?}");
+            }
+        }
+        assert_eq!(moments_of([&int96, &int96], zone), moments_of([&instant, &instant], zone), "{zone:?}");
+    }
+    assert_ne!(moments_of([&int96, &naive], Some("+02:00")), moments_of([&int96, &int96], Some("+02:00")));
+
+    // A column of nulls says nothing of it, wherever it stands.
+    let nulls: ArrayRef = Arc::new(NullArray::new(3));
+    let nulls = RecordBatch::try_from_iter_with_nullable([("at", nulls, true)]).unwrap();
+    let nulls = parquet_file(&[nulls], 10);
+    for files in [[&int96, &nulls, &naive], [&nulls, &int96, &naive], [&naive, &nulls, &int96]] {
+        let objects = MemoryObjects::new();
+        for (key, body) in ["run/a", "run/b", "run/c"].into_iter().zip(files) {
+            objects.insert(key, body.clone());
+        }
+        let found = find(&objects);
+        assert_eq!(found.columns[0].kind, ColumnType::Naive);
+        let told = found.unload.files.iter().zip(files).all(|(pinned, file)| {
+            let expected: &[&str] = if *file == int96 { &["at"] } else { &[] };
+            pinned.naive_int96 == expected
+        });
+        assert!(told);
+    }
 }
 
 #[test]

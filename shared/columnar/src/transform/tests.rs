@@ -46,6 +46,7 @@ fn unload() -> (Arc<MemoryObjects>, PinnedUnload, Vec<Split>) {
         rows: 6,
         row_groups: vec![2, 2, 2],
         row_group_bytes: vec![],
+        naive_int96: vec![],
         partition_values: BTreeMap::new(),
     };
     let pinned = PinnedUnload {

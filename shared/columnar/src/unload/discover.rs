@@ -7,7 +7,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use penstock_model::Timestamp;
 use penstock_model::definition::Complete;
 use penstock_model::port::{ObjectMeta, Objects, OpenObjects};
-use penstock_model::unload::{Column, PinnedUnload, UnloadFile};
+use penstock_model::unload::{Column, ColumnType, PinnedUnload, UnloadFile};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::UnloadError;
@@ -248,7 +248,7 @@ impl Candidate {
             if wanted.is_empty() { (stated, Vec::new()) } else { merge(&wanted, &footers) };
         let completed_at = self.completed_at();
         let files: Vec<UnloadFile> =
-            wanted.into_iter().zip(footers).map(|(wanted, footer)| file(wanted, footer)).collect();
+            wanted.into_iter().zip(footers).map(|(wanted, footer)| file(wanted, footer, &columns)).collect();
         let unload = PinnedUnload {
             root: root.to_owned(),
             prefix: place,
@@ -404,8 +404,14 @@ fn merge(wanted: &[Wanted], footers: &[Footer]) -> (Vec<Column>, Vec<Unusable>) 
     merge_files(&schemas)
 }
 
-fn file(wanted: Wanted, footer: Footer) -> UnloadFile {
+/// The file, with what it has otherwise than the unload's columns have it.
+fn file(wanted: Wanted, footer: Footer, columns: &[Column]) -> UnloadFile {
     let ObjectMeta { key, size, etag, .. } = wanted.object;
+    let is_naive = |lower: &String| {
+        columns.iter().any(|column| column.kind == ColumnType::Naive && column.name.to_lowercase() == *lower)
+    };
+    let int96 = footer.columns.iter().filter(|own| own.kind.as_ref().is_some_and(|kind| kind.int96));
+    let naive_int96 = int96.map(|own| own.name.to_lowercase()).filter(is_naive).collect();
     UnloadFile {
         key,
         size,
@@ -413,6 +419,7 @@ fn file(wanted: Wanted, footer: Footer) -> UnloadFile {
         rows: total(&footer.row_groups),
         row_groups: footer.row_groups,
         row_group_bytes: footer.row_group_bytes,
+        naive_int96,
         partition_values: wanted.partition_values,
     }
 }

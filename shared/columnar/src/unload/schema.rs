@@ -27,6 +27,15 @@ pub(crate) struct FileColumn {
     pub(crate) root: usize,
 }
 
+impl FileColumn {
+    /// INT96 as a timestamp without a zone.
+    pub(crate) fn into_naive(self) -> Self {
+        let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let kind = Some(FileKind { kind: ColumnType::Naive, int96: true });
+        Self { field: with_type(&self.field, micros), kind, ..self }
+    }
+}
+
 /// A logical type as one file states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileKind {
@@ -328,6 +337,9 @@ impl Merged<'_> {
 
 fn merge_kinds(ours: &FileKind, theirs: &FileKind) -> Option<FileKind> {
     let kind = match (&ours.kind, &theirs.kind) {
+        // Says nothing of what INT96 is.
+        (ColumnType::Null, _) => return Some(theirs.clone()),
+        (_, ColumnType::Null) => return Some(ours.clone()),
         (ColumnType::Instant, ColumnType::Naive) if ours.int96 => ColumnType::Naive,
         (ColumnType::Naive, ColumnType::Instant) if theirs.int96 => ColumnType::Naive,
         (a, b) => merge(a, b)?,
