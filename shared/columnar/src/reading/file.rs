@@ -19,7 +19,7 @@ use penstock_model::unload::{Column, ColumnType, Piece, UnloadFile};
 
 use super::conform::conform;
 use super::located::{PageLocations, Unlocated};
-use super::{BATCH_ROWS, Rows, SplitSource, fetch, pages};
+use super::{BATCH_ROWS, Rows, SplitSource, delta, fetch, pages};
 use crate::unload::footer::{self, Pages, decoded};
 use crate::unload::schema::{FileColumn, file_columns, merge};
 use crate::unload::{NaiveTimestamps, UnloadError};
@@ -36,6 +36,9 @@ enum Origin {
 pub(super) struct OpenPiece<'a> {
     file: &'a UnloadFile,
     projection: Projection<'a>,
+    metadata: Arc<ParquetMetaData>,
+    /// Those of the piece.
+    row_groups: Range<usize>,
     located: Pages,
     unlocated: Unlocated,
     decoder: ParquetPushDecoder,
@@ -63,18 +66,20 @@ pub(super) async fn open_piece<'a>(
     }
     let groups = select(file, piece, first, rows)?;
     let projection = Projection::new(file, &metadata, source.columns, source.naive)?;
+    let from = piece.first_row_group as usize;
+    let row_groups = from..from + piece.row_groups as usize;
     let (metadata, unlocated, numbers) = match rows {
         Rows::Chosen { numbers, pages } => {
             (pages.add_to(metadata, piece.file), Unlocated::default(), Numbers::Chosen(numbers.iter()))
         }
         Rows::All => {
-            let from = piece.first_row_group as usize;
-            let unlocated = Unlocated::new(&metadata, piece.file, from..from + piece.row_groups as usize);
+            let unlocated = Unlocated::new(&metadata, piece.file, row_groups.clone());
             (metadata, unlocated, Numbers::All(first..first + piece.rows))
         }
     };
-    let decoder = projection.decoder(file, metadata, groups)?;
-    Ok(OpenPiece { file, projection, located, unlocated, decoder, numbers })
+    let metadata = Arc::new(metadata);
+    let decoder = projection.decoder(file, Arc::clone(&metadata), groups)?;
+    Ok(OpenPiece { file, projection, metadata, row_groups, located, unlocated, decoder, numbers })
 }
 
 impl OpenPiece<'_> {
@@ -84,7 +89,9 @@ impl OpenPiece<'_> {
         objects: &dyn Objects,
         each: &mut impl FnMut(&RecordBatch, &[u32]) -> Result<(), E>,
     ) -> Result<PageLocations, E> {
-        let Self { file, projection, located, mut unlocated, mut decoder, mut numbers } = self;
+        let Self { file, projection, metadata, row_groups, located, mut unlocated, mut decoder, mut numbers } =
+            self;
+        let row_groups = metadata.row_groups().get(row_groups).unwrap_or_default();
         loop {
             match decoded(&file.key, || decoder.try_next_reader())? {
                 DecodeResult::Finished => break,
@@ -94,6 +101,9 @@ impl OpenPiece<'_> {
                     pages::check(bytes.iter().map(AsRef::as_ref), located)
                         .map_err(|why| UnloadError::corrupt(&file.key, why))?;
                     for (range, bytes) in ranges.iter().zip(&bytes) {
+                        if pages::has_delta(bytes) {
+                            decoded(&file.key, || delta::check(row_groups, range.start, bytes))?;
+                        }
                         unlocated.look_at(range.start, bytes);
                     }
                     decoded(&file.key, || decoder.push_ranges(ranges, bytes))?;
@@ -246,14 +256,14 @@ impl<'a> Projection<'a> {
     fn decoder(
         &self,
         file: &UnloadFile,
-        metadata: ParquetMetaData,
+        metadata: Arc<ParquetMetaData>,
         groups: Vec<RowGroupSelection>,
     ) -> Result<ParquetPushDecoder, UnloadError> {
         decoded(&file.key, || {
             let roots = self.roots.iter().copied();
             let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), roots);
             let options = ArrowReaderOptions::new().with_schema(Arc::clone(&self.schema));
-            let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), options)?;
+            let metadata = ArrowReaderMetadata::try_new(metadata, options)?;
             ParquetPushDecoderBuilder::new_with_metadata(metadata)
                 .with_projection(mask)
                 .with_batch_size(BATCH_ROWS)

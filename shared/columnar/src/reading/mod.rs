@@ -4,6 +4,7 @@
 //! in memory. Whatever a damaged file does to the decoder comes back as [`UnloadError::Corrupt`].
 
 mod conform;
+mod delta;
 mod fetch;
 mod file;
 mod located;

@@ -13,6 +13,9 @@ const MOST_PAGE_BYTES: u64 = 256 * 1024 * 1024;
 const MOST_OPEN_BYTES: u64 = 1024 * 1024 * 1024;
 /// Values of a page: of a repeated column a few bytes could say any number of them.
 const MOST_PAGE_VALUES: u64 = 64 * 1024 * 1024;
+/// Encodings, as page headers number them.
+const DELTA_LENGTH_BYTE_ARRAY: u64 = 6;
+const DELTA_BYTE_ARRAY: u64 = 7;
 /// Structures within structures of a header; there are two.
 const DEEPEST: usize = 8;
 
@@ -39,6 +42,11 @@ pub(super) fn check<'a>(stretches: impl IntoIterator<Item = &'a [u8]>, pages: Pa
         // Single pages are unpacked one after the other.
         Pages::Unlocated | Pages::Located => Ok(()),
     }
+}
+
+/// Whether a page of a stretch stores the lengths of its texts as differences, so that [`super::delta`] has to look into it.
+pub(super) fn has_delta(stretch: &[u8]) -> bool {
+    walk(stretch).any(|(page, _)| matches!(page.encoding, DELTA_LENGTH_BYTE_ARRAY | DELTA_BYTE_ARRAY))
 }
 
 /// The data pages of a whole column of a row group that is not repeated, and the bytes of the dictionary before them. `None` if
@@ -81,6 +89,7 @@ struct Page {
     unpacked: u64,
     packed: u64,
     values: u64,
+    encoding: u64,
 }
 
 /// The header at the beginning of some bytes, and what follows it.
@@ -93,7 +102,8 @@ fn header(bytes: &[u8]) -> Option<(Page, &[u8])> {
             (1, Kind::Number) => page.is_dictionary = reader.number()? == 2,
             (2, Kind::Number) => page.unpacked = reader.size()?,
             (3, Kind::Number) => page.packed = reader.size()?,
-            (5 | 7 | 8, Kind::Structure) => page.values = reader.first_number()?,
+            (5 | 7, Kind::Structure) => [page.values, page.encoding] = reader.sizes([1, 2])?,
+            (8, Kind::Structure) => [page.values, page.encoding] = reader.sizes([1, 4])?,
             (_, kind) => reader.skip(kind, 0)?,
         }
     }
@@ -130,7 +140,8 @@ impl Kind {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads numbers off some bytes.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl Reader<'_> {
     fn byte(&mut self) -> Option<u8> {
@@ -139,12 +150,12 @@ impl Reader<'_> {
         Some(*first)
     }
 
-    fn jump(&mut self, len: u64) -> Option<()> {
+    pub(super) fn jump(&mut self, len: u64) -> Option<()> {
         self.0 = self.0.get(usize::try_from(len).ok()?..)?;
         Some(())
     }
 
-    fn varint(&mut self) -> Option<u64> {
+    pub(super) fn varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -177,17 +188,18 @@ impl Reader<'_> {
         Kind::of(head & 0x0f).map(Some)
     }
 
-    /// The number in field 1 of a structure, which is skipped.
-    fn first_number(&mut self) -> Option<u64> {
-        let mut found = 0;
+    /// The numbers in these fields of a structure, which is skipped.
+    fn sizes<const N: usize>(&mut self, fields: [i64; N]) -> Option<[u64; N]> {
+        let mut found = [0; N];
         let mut field = 0;
-        loop {
-            match self.field(&mut field)? {
-                None => return Some(found),
-                Some(Kind::Number) if field == 1 => found = self.size()?,
-                Some(kind) => self.skip(kind, 1)?,
+        while let Some(kind) = self.field(&mut field)? {
+            let wanted = fields.iter().zip(&mut found).find(|(wanted, _)| **wanted == field);
+            match (wanted, kind) {
+                (Some((_, size)), Kind::Number) => *size = self.size()?,
+                (_, kind) => self.skip(kind, 1)?,
             }
         }
+        Some(found)
     }
 
     fn skip(&mut self, kind: Kind, depth: usize) -> Option<()> {
@@ -280,7 +292,7 @@ mod tests {
         column.extend(data_page(200, 2, 20));
         column.extend(b"de");
         let (page, _) = header(&column).unwrap();
-        assert_eq!(page, Page { is_dictionary: false, unpacked: 100, packed: 3, values: 10 });
+        assert_eq!(page, Page { is_dictionary: false, unpacked: 100, packed: 3, values: 10, encoding: 0 });
         assert_eq!(check([column.as_slice()], Pages::Unlocated), Ok(()));
         let header_bytes = u32::try_from(data_page(100, 3, 10).len()).unwrap();
         let pages = [(3, 10), (2, 20)].map(|(bytes, rows)| PageSize { bytes: header_bytes + bytes, rows });
