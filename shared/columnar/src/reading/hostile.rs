@@ -3,12 +3,13 @@
 use std::process::Command;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding};
 use parquet::file::metadata::{
     ColumnChunkMetaDataBuilder, ParquetMetaData, ParquetMetaDataWriter, RowGroupMetaData,
 };
-use parquet::file::properties::{WriterProperties, WriterVersion};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use penstock_model::definition::Complete;
 
 use super::tests::many_types;
@@ -251,5 +252,51 @@ fn a_column_that_does_not_lie_between_the_beginning_and_the_footer_is_refused() 
         assert!(error.to_string().contains(&said), "{lie}: {error}");
         // Of no rows, nothing is fetched.
         assert_eq!(read(with(place, 0)).unwrap(), 0, "{lie}");
+    }
+}
+
+#[test]
+fn a_page_header_that_the_decoder_may_take_for_another_one_is_refused() {
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let batch = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None);
+    let mut body = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut body, batch.schema(), Some(properties.build())).unwrap();
+    writer.write(&batch).unwrap();
+    let footer = writer.close().unwrap();
+    // The magic, the page's type, and its size once unpacked: 24 bytes.
+    assert_eq!(body[4..8], [0x15, 0x00, 0x15, 0x30]);
+    let with = |header: &[u8]| {
+        let mut changed = body.clone();
+        changed.splice(4..8, header.iter().copied());
+        let group = footer.row_groups()[0].clone();
+        let column = group.column(0).clone();
+        let bytes = column.compressed_size() + i64::try_from(header.len()).unwrap() - 4;
+        let column = column.into_builder().set_total_compressed_size(bytes).build().unwrap();
+        let group = group.into_builder().set_column_metadata(vec![column]).build().unwrap();
+        read(retold(&changed, &footer, group))
+    };
+    assert_eq!(with(&[0x15, 0x00, 0x15, 0x30]).unwrap(), 5, "nothing else was changed");
+    let lies: [(&str, &[u8]); 3] = [
+        (
+            "a size of 33 bits, of which the decoder drops one: 2 GB are left",
+            b"\x15\x00\x15\x80\x80\x80\x80\x2f",
+        ),
+        ("a size that is called a byte, where the decoder reads a number", b"\x15\x00\x13\x30"),
+        (
+            "a list of two billion booleans in no bytes, which the decoder counts",
+            b"\x15\x00\x15\x30\xe9\xf1\xff\xff\xff\xff\x07",
+        ),
+    ];
+    for (lie, header) in lies {
+        let error = with(header).expect_err(lie);
+        assert!(
+            matches!(&error, UnloadError::Corrupt { file, .. } if file == "run/a.parquet"),
+            "{lie}: {error}"
+        );
+        assert!(error.to_string().contains("has a header that can't be read"), "{lie}: {error}");
     }
 }

@@ -20,12 +20,14 @@ const DELTA_BYTE_ARRAY: u64 = 7;
 const DEEPEST: usize = 8;
 
 /// Checks the pages in some stretches of a file, of which each begins with a page: whole columns of a row group, or
-/// single pages if they were located. What can't be read as a header is left for the decoder to judge.
+/// single pages if they were located. A header is refused that the decoder, which cuts numbers off and goes by the numbers of
+/// fields alone, could take for another one.
 pub(super) fn check<'a>(stretches: impl IntoIterator<Item = &'a [u8]>, pages: Pages) -> Result<(), String> {
     let mut open = 0u64;
     for column in stretches {
         let (mut largest, mut dictionary) = (0u64, 0u64);
-        for (page, _) in walk(column) {
+        for page in walk(column) {
+            let (page, _) = page.ok_or("a page of it has a header that can't be read")?;
             if page.unpacked > MOST_PAGE_BYTES {
                 return Err(format!("a page of it claims {} bytes", page.unpacked));
             }
@@ -46,7 +48,9 @@ pub(super) fn check<'a>(stretches: impl IntoIterator<Item = &'a [u8]>, pages: Pa
 
 /// Whether a page of a stretch stores the lengths of its texts as differences, so that [`super::delta`] has to look into it.
 pub(super) fn has_delta(stretch: &[u8]) -> bool {
-    walk(stretch).any(|(page, _)| matches!(page.encoding, DELTA_LENGTH_BYTE_ARRAY | DELTA_BYTE_ARRAY))
+    walk(stretch)
+        .flatten()
+        .any(|(page, _)| matches!(page.encoding, DELTA_LENGTH_BYTE_ARRAY | DELTA_BYTE_ARRAY))
 }
 
 /// The data pages of a whole column of a row group that is not repeated, and the bytes of the dictionary before them. `None` if
@@ -54,7 +58,8 @@ pub(super) fn has_delta(stretch: &[u8]) -> bool {
 pub(super) fn sizes(column: &[u8], rows: u64) -> Option<(u64, Vec<PageSize>)> {
     let (mut dictionary, mut end, mut found) = (0u64, 0u64, 0u64);
     let mut pages = Vec::new();
-    for (page, bytes) in walk(column) {
+    for page in walk(column) {
+        let (page, bytes) = page?;
         let bytes = u32::try_from(bytes?).ok()?;
         end += u64::from(bytes);
         if page.is_dictionary {
@@ -70,15 +75,22 @@ pub(super) fn sizes(column: &[u8], rows: u64) -> Option<(u64, Vec<PageSize>)> {
     (end == column.len() as u64 && found == rows).then_some((dictionary, pages))
 }
 
-/// The pages one after the other, each with its bytes including the header, unless they are not all there.
-fn walk(mut rest: &[u8]) -> impl Iterator<Item = (Page, Option<usize>)> {
+/// The pages one after the other, each with its bytes including the header, unless they are not all there. Ends with `None` at a
+/// header that can't be read.
+fn walk(mut rest: &[u8]) -> impl Iterator<Item = Option<(Page, Option<usize>)>> {
     std::iter::from_fn(move || {
-        let (page, after) = header(rest)?;
+        if rest.is_empty() {
+            return None;
+        }
+        let Some((page, after)) = header(rest) else {
+            rest = &[];
+            return Some(None);
+        };
         let packed = usize::try_from(page.packed).unwrap_or(usize::MAX);
         let next = after.get(packed..).filter(|next| next.len() < rest.len());
         let bytes = next.map(|next| rest.len() - next.len());
         rest = next.unwrap_or_default();
-        Some((page, bytes))
+        Some(Some((page, bytes)))
     })
 }
 
@@ -97,15 +109,26 @@ fn header(bytes: &[u8]) -> Option<(Page, &[u8])> {
     let mut reader = Reader(bytes);
     let mut page = Page::default();
     let mut field = 0i64;
+    let mut structures = 0;
     while let Some(kind) = reader.field(&mut field)? {
         match (field, kind) {
-            (1, Kind::Number) => page.is_dictionary = reader.number()? == 2,
+            (1, Kind::Number) => page.is_dictionary = reader.size()? == 2,
             (2, Kind::Number) => page.unpacked = reader.size()?,
             (3, Kind::Number) => page.packed = reader.size()?,
-            (5 | 7, Kind::Structure) => [page.values, page.encoding] = reader.sizes([1, 2])?,
-            (8, Kind::Structure) => [page.values, page.encoding] = reader.sizes([1, 4])?,
+            (5 | 7, Kind::Structure) => {
+                structures += 1;
+                [page.values, page.encoding] = reader.sizes([1, 2])?;
+            }
+            (8, Kind::Structure) => {
+                structures += 1;
+                [page.values, page.encoding] = reader.sizes([1, 4])?;
+            }
+            (1 | 2 | 3 | 5 | 7 | 8, _) => return None,
             (_, kind) => reader.skip(kind, 0)?,
         }
+    }
+    if structures > 1 {
+        return None;
     }
     Some((page, reader.0))
 }
@@ -172,9 +195,10 @@ impl Reader<'_> {
         Some((raw >> 1).cast_signed() ^ -((raw & 1).cast_signed()))
     }
 
-    /// A size; a negative one is none.
+    /// A size in 32 bits; a negative one is none.
     fn size(&mut self) -> Option<u64> {
-        u64::try_from(self.number()?).ok()
+        let size = i32::try_from(self.number()?).ok()?;
+        u64::try_from(size).ok()
     }
 
     /// The next field's number and kind; `Some(None)` at the end of the structure.
@@ -196,6 +220,7 @@ impl Reader<'_> {
             let wanted = fields.iter().zip(&mut found).find(|(wanted, _)| **wanted == field);
             match (wanted, kind) {
                 (Some((_, size)), Kind::Number) => *size = self.size()?,
+                (Some(_), _) => return None,
                 (_, kind) => self.skip(kind, 1)?,
             }
         }
@@ -306,10 +331,17 @@ mod tests {
             "a page of it claims 268435457 bytes"
         );
         assert!(
-            check([data_page(1, 1, 1 << 31).as_slice()], Pages::Located)
+            check([data_page(1, 1, 1 << 30).as_slice()], Pages::Located)
                 .unwrap_err()
-                .ends_with("2147483648 values")
+                .ends_with("1073741824 values")
         );
+        // The decoder would cut it off, and see a page of two bytes.
+        let cut_off = data_page((1 << 32) + 2, 2, 1);
+        assert!(check([cut_off.as_slice()], Pages::Located).unwrap_err().ends_with("can't be read"));
+        let mut twice = data_page(1, 0, 1);
+        twice.pop();
+        twice.extend([0x3c, 0x15, 0x02, 0x00, 0x00]);
+        assert!(check([twice.as_slice()], Pages::Located).unwrap_err().ends_with("can't be read"));
         let large = data_page(MOST_PAGE_BYTES, 1, 1);
         assert_eq!(check([large.as_slice(); 4], Pages::Unlocated), Ok(()));
         assert!(check([large.as_slice(); 5], Pages::Unlocated).unwrap_err().contains("at a time"));
