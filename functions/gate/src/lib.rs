@@ -98,6 +98,10 @@ async fn decide(state: &dyn Objects, plan: &RunPlan) -> Result<GateDecision, Fai
         Mode::Upsert | Mode::CreateOnly | Mode::UpdateOnly => compared(state, plan).await?,
     };
     let keys = plan.run.keys();
+    for part in Chunk::together(&decision.chunks) {
+        let Some(first) = part.first() else { continue };
+        json::put_json(state, &keys.part_of_chunks(first.chunk), part, Condition::Always).await?;
+    }
     let (first, rest) = canary::waves(plan, &decision);
     json::put_json(state, &keys.chunks(), &items(first), Condition::Always).await?;
     json::put_json(state, &keys.chunks_after_canary(), &items(rest), Condition::Always).await?;

@@ -13,8 +13,8 @@ use penstock_store::{lines, storage_failure};
 
 /// Entries that are held before they are written: some 25 MB of them.
 const MOST_HELD: usize = 100_000;
-/// Key partitions whose waiting changes are read at the same time.
-const PARTITIONS_AT_ONCE: usize = 4;
+/// Key partitions whose waiting changes are read at the same time: some 40 MB each at a hundred million rows.
+const PARTITIONS_AT_ONCE: usize = 2;
 
 /// Writes the overlay of one commit.
 #[derive(Debug)]

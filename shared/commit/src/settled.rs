@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use penstock_model::contract::RunRef;
 use penstock_model::dead_letter::DeadLetter;
-use penstock_model::layout::{CHUNKS_LISTED, chunks_beginning};
+use penstock_model::layout::chunks_beginning;
 use penstock_model::operation::{Chunk, ChunkRange};
 use penstock_model::port::{Condition, Objects};
 use penstock_model::report::{ApiUsage, Counts, Rejections};
@@ -59,8 +59,7 @@ pub(crate) fn each<'a>(
     run: &'a RunRef,
     chunks: &'a [Chunk],
 ) -> impl Stream<Item = Result<Found, Failure>> + Send + 'a {
-    let together = |a: &Chunk, b: &Chunk| a.chunk / CHUNKS_LISTED == b.chunk / CHUNKS_LISTED;
-    let listings = chunks.chunk_by(together).map(move |listed| with_traces(state, run, listed));
+    let listings = Chunk::together(chunks).map(move |listed| with_traces(state, run, listed));
     stream::iter(listings)
         .buffered(LISTINGS_AT_ONCE)
         .map_ok(|found| stream::iter(found.into_iter().map(Ok)))

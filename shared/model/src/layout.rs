@@ -48,14 +48,14 @@ pub fn chunk_name(chunk: ChunkId) -> String {
     format!("{chunk:06}")
 }
 
-/// How the names of chunks begin that are listed together with this one.
+/// How the names of chunks begin that are looked at together with this one.
 #[must_use]
 pub fn chunks_beginning(chunk: ChunkId) -> String {
-    format!("{:03}", chunk / CHUNKS_LISTED)
+    format!("{:03}", chunk / CHUNKS_TOGETHER)
 }
 
 /// So many chunks have a beginning in common.
-pub const CHUNKS_LISTED: u32 = 1_000;
+pub const CHUNKS_TOGETHER: u32 = 1_000;
 
 /// The chunk with whose name this begins: what stands in a key behind [`RunKeys::traces`] and the like.
 #[must_use]
@@ -261,6 +261,12 @@ impl RunKeys<'_> {
     #[must_use]
     pub fn gate(&self) -> String {
         self.at("gate.json")
+    }
+
+    /// Gate's chunks again, in parts, so that whoever works on one need not read all: the part that this one is in.
+    #[must_use]
+    pub fn part_of_chunks(&self, chunk: ChunkId) -> String {
+        self.at(&format!("chunks/{}.json", chunks_beginning(chunk)))
     }
 
     /// The items of the Deliver Map: all chunks, or the canary alone.

@@ -2,6 +2,7 @@
 
 use crate::dead_letter::Stage;
 use crate::json::Json;
+use crate::layout::CHUNKS_TOGETHER;
 use crate::outcome::SkipReason;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -190,4 +191,11 @@ pub struct Chunk {
     pub range: ChunkRange,
     /// How many changes it holds: ordinals go from 0 up to here.
     pub changes: u32,
+}
+
+impl Chunk {
+    /// Chunks, in their order, in parts that are looked at together: those of a part have a beginning of their names in common.
+    pub fn together(chunks: &[Self]) -> impl Iterator<Item = &[Self]> {
+        chunks.chunk_by(|a, b| a.chunk / CHUNKS_TOGETHER == b.chunk / CHUNKS_TOGETHER)
+    }
 }

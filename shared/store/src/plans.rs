@@ -55,8 +55,13 @@ pub async fn load(objects: &dyn Objects, run: &RunRef) -> Result<RunPlan, Failur
 /// # Errors
 /// `StorageUnavailable`, `ContractMismatch`; `InvariantBroken` if gate has not decided, or knows no such chunk.
 pub async fn chunk(objects: &dyn Objects, plan: &RunPlan, chunk: ChunkId) -> Result<Chunk, Failure> {
-    let decision: GateDecision = json::require_json(objects, &plan.run.keys().gate()).await?;
-    decision.chunks.into_iter().find(|listed| listed.chunk == chunk).ok_or_else(|| {
+    let keys = plan.run.keys();
+    let chunks = match json::get_json::<Vec<Chunk>>(objects, &keys.part_of_chunks(chunk)).await? {
+        Some((chunks, _)) => chunks,
+        // An earlier version's gate, in the midst of a redrive.
+        None => json::require_json::<GateDecision>(objects, &keys.gate()).await?.chunks,
+    };
+    chunks.into_iter().find(|listed| listed.chunk == chunk).ok_or_else(|| {
         Failure::new(
             FailureName::InvariantBroken,
             format!("gate listed no chunk {chunk} for run {} of sync {}", plan.run.run, plan.run.sync),

@@ -1,5 +1,7 @@
 //! The merge of the three inputs, key by key.
 
+use std::cmp::Ordering;
+
 use penstock_model::Key;
 use penstock_model::change::{Change, ChangeKind, Place, Previous, REMOVED};
 use penstock_model::contract::Replay;
@@ -23,19 +25,24 @@ pub(super) fn compare<'a>(
     let mut snapshot = input.snapshot.cursor()?;
     let mut overlay = input.overlay.refs().peekable();
     loop {
-        let before = snapshot.head();
-        let heads = [
-            rows.peek().map(|row| At(row.prefix, row.key)),
-            before.map(|(prefix, row)| At(prefix, row.key)),
-            overlay.peek().map(|(prefix, entry)| At(*prefix, entry.key)),
-        ];
-        let Some(at) = heads.into_iter().flatten().reduce(At::earlier) else { break };
-        let before = before.filter(|(prefix, row)| at.is(*prefix, row.key));
+        // Nearly every key is in both of these, and is compared once.
+        let (row, before) = (rows.peek().map(|row| At(row.prefix, row.key)), snapshot.head());
+        let known = before.map(|(prefix, row)| At(prefix, row.key));
+        let order = match (row, known) {
+            (Some(row), Some(known)) => row.cmp(&known),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let first_of_both = if order.is_le() { row } else { known };
+        let entry = overlay.peek().map(|(prefix, entry)| At(*prefix, entry.key));
+        let Some(at) = first_of_both.into_iter().chain(entry).min() else { break };
+        let is_of_both = entry.is_none() || first_of_both == Some(at);
+        let before = before.filter(|_| is_of_both && order.is_ge());
         let mut known = Known { key: at.1, snapshot: before.map(|(_, row)| row), overlay: None };
         while let Some((_, entry)) = overlay.next_if(|(prefix, entry)| at.is(*prefix, entry.key)) {
             known.overlay = Some(entry);
         }
-        let first = rows.next_if(|row| at.is(row.prefix, row.key));
+        let first = rows.next_if(|_| is_of_both && order.is_le());
         let second = first.and_then(|_| rows.next_if(|row| at.is(row.prefix, row.key)));
         differ.key(first, second, known);
         if second.is_some() {
@@ -51,16 +58,12 @@ pub(super) fn compare<'a>(
 }
 
 /// A key in the order of the inputs: the first half of its hash, then its bytes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct At<'a>(u64, &'a [u8]);
 
 impl At<'_> {
-    fn earlier(self, other: Self) -> Self {
-        if self.0 < other.0 || (self.0 == other.0 && self.1 <= other.1) { self } else { other }
-    }
-
     fn is(&self, prefix: u64, key: &[u8]) -> bool {
-        self.0 == prefix && (std::ptr::eq(self.1, key) || self.1 == key)
+        self.0 == prefix && self.1 == key
     }
 }
 
