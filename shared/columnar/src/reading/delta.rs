@@ -67,11 +67,13 @@ impl Levels {
 /// The most values that a page's own values claim to be; none if they do not say it. What can't be read claims nothing: the decoder
 /// comes no further, either.
 fn claimed(page: &Page, levels: Levels) -> u64 {
-    let counts = match page.encoding() {
-        Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
+    let counts = if page.encoding() == Encoding::DELTA_LENGTH_BYTE_ARRAY {
+        1
+    } else if page.encoding() == Encoding::DELTA_BYTE_ARRAY {
         // Of the prefixes' lengths, and of the lengths of what follows them.
-        Encoding::DELTA_BYTE_ARRAY => 2,
-        _ => return 0,
+        2
+    } else {
+        return 0;
     };
     let mut most = 0;
     let mut values = values(page, levels);

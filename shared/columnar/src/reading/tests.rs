@@ -119,11 +119,12 @@ pub(super) fn many_types() -> RecordBatch {
 /// Timestamps, in microseconds, as Spark and Athena write them: a column `at`.
 pub(super) fn int96_file(micros: &[Option<i64>]) -> Vec<u8> {
     const DAY: i64 = 86_400_000_000;
+    let word = |number: i64| u32::try_from(number).unwrap();
     let values = micros.iter().flatten().map(|micros| {
-        let nanos = (micros.rem_euclid(DAY) * 1_000) as u64;
+        let (day, nanos) = (micros.div_euclid(DAY), micros.rem_euclid(DAY) * 1_000);
         let mut value = Int96::new();
         // Julian day 2,440,588 is 1970-01-01.
-        value.set_data(nanos as u32, (nanos >> 32) as u32, (micros.div_euclid(DAY) + 2_440_588) as u32);
+        value.set_data(word(nanos & 0xffff_ffff), word(nanos >> 32), word(day + 2_440_588));
         value
     });
     let values: Vec<Int96> = values.collect();
