@@ -1,7 +1,7 @@
 //! Lambda on a bad day: invocations die at any await point, go on although nobody waits for them any more, come twice,
 //! come late, or are answered into the void.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +16,14 @@ use penstock_model::port::Boxed;
 use serde_json::Value;
 
 use crate::world::Dice;
+
+/// What `infra/sync.asl.json` calls its functions.
+const STATE_MACHINE: &str = include_str!("../../../sync.asl.json");
+
+/// The functions of the state machine, by name: `PlanFunction`.
+fn known_functions() -> BTreeSet<&'static str> {
+    STATE_MACHINE.split("${").filter_map(|rest| Some(rest.split_once('}')?.0)).collect()
+}
 
 tokio::task_local! {
     /// Whether the sandbox of this invocation is dying.
@@ -85,13 +93,18 @@ impl Lambda {
 
     /// Every invocation of this function comes twice.
     pub(crate) fn always_twice(&self, function: &str) {
-        self.always.lock().unwrap().insert(function.to_owned(), Mishap::Twice);
+        self.always(function, Mishap::Twice);
     }
 
     /// Every invocation of this function comes again after so long.
     pub(crate) fn always_late(&self, function: &str, after: Duration) {
-        let late = Mishap::Late(u64::try_from(after.as_millis()).unwrap());
-        self.always.lock().unwrap().insert(function.to_owned(), late);
+        self.always(function, Mishap::Late(u64::try_from(after.as_millis()).unwrap()));
+    }
+
+    fn always(&self, function: &str, mishap: Mishap) {
+        let known = known_functions();
+        assert!(known.contains(function), "there is no function {function}, but {known:?}");
+        self.always.lock().unwrap().insert(function.to_owned(), mishap);
     }
 
     fn mishap(&self, function: &str) -> Option<Mishap> {
