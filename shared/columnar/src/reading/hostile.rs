@@ -203,6 +203,12 @@ fn retold(body: &[u8], footer: &ParquetMetaData, row_group: RowGroupMetaData) ->
     changed
 }
 
+fn refused(result: Result<usize, UnloadError>, said: &str, lie: &str) {
+    let error = result.expect_err(lie);
+    let is_named = matches!(&error, UnloadError::Corrupt { file, .. } if file == "run/a.parquet");
+    assert!(is_named && error.to_string().contains(said), "{lie}: {error}");
+}
+
 #[test]
 fn a_column_that_does_not_lie_between_the_beginning_and_the_footer_is_refused() {
     let (body, footer) = file_and_footer(Compression::SNAPPY, true);
@@ -242,14 +248,9 @@ fn a_column_that_does_not_lie_between_the_beginning_and_the_footer_is_refused() 
         ("its end can't be counted", (None, most, most)),
     ];
     for (lie, place) in lies {
-        let error = read(with(place, 3)).expect_err(lie);
-        assert!(
-            matches!(&error, UnloadError::Corrupt { file, .. } if file == "run/a.parquet"),
-            "{lie}: {error}"
-        );
         let (begin, bytes) = (place.0.unwrap_or(place.1), place.2);
         let said = format!("column i32 of row group 0 has {bytes} bytes from {begin} on");
-        assert!(error.to_string().contains(&said), "{lie}: {error}");
+        refused(read(with(place, 3)), &said, lie);
         // Of no rows, nothing is fetched.
         assert_eq!(read(with(place, 0)).unwrap(), 0, "{lie}");
     }
@@ -292,11 +293,6 @@ fn a_page_header_that_the_decoder_may_take_for_another_one_is_refused() {
         ),
     ];
     for (lie, header) in lies {
-        let error = with(header).expect_err(lie);
-        assert!(
-            matches!(&error, UnloadError::Corrupt { file, .. } if file == "run/a.parquet"),
-            "{lie}: {error}"
-        );
-        assert!(error.to_string().contains("has a header that can't be read"), "{lie}: {error}");
+        refused(with(header), "has a header that can't be read", lie);
     }
 }
