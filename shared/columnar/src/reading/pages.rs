@@ -265,14 +265,13 @@ impl Reader<'_> {
     }
 
     fn items(&mut self, kinds: &[Kind], count: u64, depth: usize) -> Option<()> {
-        // In a collection a boolean takes a byte, so that no item is without one.
-        if count > self.0.len() as u64 {
+        // No item is without a byte. No header has a collection of booleans, and the decoder takes them to have no bytes.
+        if count > self.0.len() as u64 || (count > 0 && kinds.contains(&Kind::Nothing)) {
             return None;
         }
         for _ in 0..count {
             for kind in kinds {
-                let kind = if *kind == Kind::Nothing { Kind::Byte } else { *kind };
-                self.skip(kind, depth + 1)?;
+                self.skip(*kind, depth + 1)?;
             }
         }
         Some(())
