@@ -30,13 +30,13 @@ async fn a_run_s_report_says_what_it_has_cost_and_lacks_only_what_came_after_it(
     assert_eq!(ended.counts(), "read 10, added 10, accepted 10");
     let told = ended.report.unwrap().cost.unwrap();
     assert!(told.dollars > 0.0 && told.usage.gb_seconds > 0.0, "{told:?}");
-    // Plan, one split, one partition, gate, one chunk mapped and pushed, finish.
-    assert_eq!((told.usage.invocations, told.usage.transitions), (7, 19));
+    // Plan, one split, one partition, gate, one chunk mapped, pushed and settled, finish.
+    assert_eq!((told.usage.invocations, told.usage.transitions), (8, 20));
 
     let keys = RunKeys { sync: &sync, run: &ended.run };
     let left = work::total(stack.state().as_ref(), &keys).await.unwrap();
     let whole = Cost::of(&left, told.architecture).unwrap();
-    assert_eq!((whole.usage.invocations, whole.usage.transitions), (7, 19));
+    assert_eq!((whole.usage.invocations, whole.usage.transitions), (8, 20));
     assert!(whole.usage.requests.writes > told.usage.requests.writes, "{whole:?}, {told:?}");
     assert!(whole.dollars > told.dollars, "{whole:?}, {told:?}");
 }
