@@ -54,20 +54,39 @@ pub async fn handle(
     invocation: &Invocation,
     context: &Context,
 ) -> Result<FinishResponse, Failure> {
-    let state = context.state.as_ref();
-    let plan = plans::load(state, &request.run).await?;
-    let keys = plan.run.keys();
-    if let Some((report, _)) = json::get_json::<RunReport>(state, &keys.report()).await? {
+    let plan = plans::load(context.state.as_ref(), &request.run).await?;
+    match finish(context, invocation, &plan).await {
+        // Another invocation may have finished the run meanwhile, so that a later one holds the lease by now.
+        Err(failure) if failure.name == FailureName::Superseded => match reported(context, &plan).await? {
+            Some(report) if report.status != RunStatus::Failed => answer(context, &plan, &report),
+            Some(_) | None => Err(failure),
+        },
+        finished => finished,
+    }
+}
+
+async fn reported(context: &Context, plan: &RunPlan) -> Result<Option<RunReport>, Failure> {
+    let found = json::get_json::<RunReport>(context.state.as_ref(), &plan.run.keys().report()).await?;
+    Ok(found.map(|(report, _)| report))
+}
+
+async fn finish(
+    context: &Context,
+    invocation: &Invocation,
+    plan: &RunPlan,
+) -> Result<FinishResponse, Failure> {
+    let (state, keys) = (context.state.as_ref(), plan.run.keys());
+    if let Some(report) = reported(context, plan).await? {
         // A later run reports the runs that it folds as failed.
         if report.status == RunStatus::Failed {
             lease::verify_last(state, &plan.run).await?;
         }
-        return answer(context, &plan, &report);
+        return answer(context, plan, &report);
     }
     lease::verify_last(state, &plan.run).await?;
     let ports = Ports { state, clock: context.clock.as_ref(), random: context.random.as_ref() };
-    let committed = commit(ports, &plan).await?;
-    let report = report(context, invocation, &plan, committed).await?;
+    let committed = commit(ports, plan).await?;
+    let report = report(context, invocation, plan, committed).await?;
     successes::note(state, &report, plan.options.are_whole()).await?;
     json::put_json(state, &keys.report(), &report, Condition::Always).await?;
     lease::release(state, context.random.as_ref(), &plan.run).await?;
@@ -85,7 +104,7 @@ pub async fn handle(
         transitions = report.cost.as_ref().map(|cost| cost.usage.transitions),
         "run finished"
     );
-    answer(context, &plan, &report)
+    answer(context, plan, &report)
 }
 
 async fn report(
