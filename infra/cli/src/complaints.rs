@@ -160,7 +160,8 @@ pub async fn each(
         }
     };
     for run in runs {
-        let uncommitted = penstock_commit::uncommitted_chunks(state, &RunKeys { sync, run: &run }).await?;
+        let of_run = RunKeys { sync, run: &run };
+        let uncommitted = penstock_commit::uncommitted_chunks(state, &of_run).await?;
         match uncommitted {
             Some((plan, chunks)) => {
                 for chunk in chunks {
@@ -169,8 +170,7 @@ pub async fn each(
                 }
             }
             None => {
-                let prefix = format!("{}{run}/", keys.dead_letters());
-                for object in state.list(&prefix).await.map_err(storage_failure)? {
+                for object in state.list(&of_run.all_dead_letters()).await.map_err(storage_failure)? {
                     let letters: Option<Vec<DeadLetter>> = lines::read_lines(state, &object.key).await?;
                     let meant = letters.into_iter().flatten().filter(|letter| selection.holds(letter));
                     meant.for_each(&mut take);

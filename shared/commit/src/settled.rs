@@ -126,10 +126,11 @@ impl Found {
         }
         let Some(body) = &self.settled else { return Ok(None) };
         let key = plan.run.keys().settled(self.chunk.chunk);
+        let holds = |it: &SettledChunk| {
+            it.version == SettledChunk::VERSION && self.traces.version.as_ref() == Some(&it.traces)
+        };
         match lines::decode_lines::<SettledChunk>(&key, body) {
-            Ok(lines) => {
-                Ok(lines.into_iter().next().filter(|it| self.traces.version.as_ref() == Some(&it.traces)))
-            }
+            Ok(lines) => Ok(lines.into_iter().next().filter(holds)),
             // Written by another build, or damaged: what it was made from is all there.
             Err(failure) if failure.name == FailureName::ContractMismatch => Ok(None),
             Err(failure) => Err(failure),

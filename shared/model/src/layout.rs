@@ -98,7 +98,7 @@ impl SyncKeys<'_> {
     /// A job at the destination that works on rows of a run's chunk.
     #[must_use]
     pub fn job(&self, run: &str, chunk: ChunkId, job: &str) -> String {
-        format!("{}{run}/{chunk:06}/{job}.json", self.jobs())
+        format!("{}{run}/{}/{job}.json", self.jobs(), chunk_name(chunk))
     }
 
     /// All snapshots, committed or not.
@@ -284,13 +284,13 @@ impl RunKeys<'_> {
     /// One chunk's operations, rejected and skipped rows (tab-separated lines, zstd).
     #[must_use]
     pub fn operations(&self, chunk: ChunkId) -> String {
-        self.at(&format!("operations/{chunk:06}.tsv.zst"))
+        self.at(&format!("operations/{}.tsv.zst", chunk_name(chunk)))
     }
 
     /// Everything the attempts at one chunk have witnessed.
     #[must_use]
     pub fn receipts(&self, chunk: ChunkId) -> String {
-        self.at(&format!("receipts/{chunk:06}/"))
+        self.at(&format!("receipts/{}/", chunk_name(chunk)))
     }
 
     /// One receipt: the attempt is in the key, so that no writer can overwrite another's.
@@ -302,7 +302,7 @@ impl RunKeys<'_> {
     /// The intents of the attempts at one chunk.
     #[must_use]
     pub fn intents(&self, chunk: ChunkId) -> String {
-        self.at(&format!("intents/{chunk:06}/"))
+        self.at(&format!("intents/{}/", chunk_name(chunk)))
     }
 
     /// One intent: ordinals that are about to be sent and can't be sent twice.
@@ -314,7 +314,7 @@ impl RunKeys<'_> {
     /// What the attempts at one chunk have taken back of their intents.
     #[must_use]
     pub fn withdrawals(&self, chunk: ChunkId) -> String {
-        self.at(&format!("withdrawals/{chunk:06}/"))
+        self.at(&format!("withdrawals/{}/", chunk_name(chunk)))
     }
 
     /// One withdrawal: ordinals that were announced, surely not carried out, and not sent again by the attempt.
@@ -332,7 +332,7 @@ impl RunKeys<'_> {
     /// The attempts at one chunk.
     #[must_use]
     pub fn attempts(&self, chunk: ChunkId) -> String {
-        self.at(&format!("attempts/{chunk:06}/"))
+        self.at(&format!("attempts/{}/", chunk_name(chunk)))
     }
 
     /// Where everything lies that tells what became of chunks: their operations, and what the attempts at them have left. Below each
@@ -351,7 +351,7 @@ impl RunKeys<'_> {
     /// What one chunk leaves: a [`SettledChunk`](crate::settled::SettledChunk).
     #[must_use]
     pub fn settled(&self, chunk: ChunkId) -> String {
-        format!("{}{chunk:06}.jsonl.zst", self.all_settled())
+        format!("{}{}.jsonl.zst", self.all_settled(), chunk_name(chunk))
     }
 
     /// One attempt's deadline.
@@ -363,7 +363,7 @@ impl RunKeys<'_> {
     /// The API usage of the attempts at one chunk.
     #[must_use]
     pub fn api_usages(&self, chunk: ChunkId) -> String {
-        self.at(&format!("usage/{chunk:06}/"))
+        self.at(&format!("usage/{}/", chunk_name(chunk)))
     }
 
     /// API calls, throttles and retries of one attempt.
@@ -393,7 +393,7 @@ impl RunKeys<'_> {
     /// One chunk that failed for good.
     #[must_use]
     pub fn failed_chunk(&self, chunk: ChunkId) -> String {
-        format!("{}{chunk:06}.json", self.failed_chunks())
+        format!("{}{}.json", self.failed_chunks(), chunk_name(chunk))
     }
 
     /// The marker that stops every push of the run.
@@ -417,6 +417,6 @@ impl RunKeys<'_> {
     /// One chunk's dead letters (JSON lines).
     #[must_use]
     pub fn dead_letters(&self, chunk: ChunkId) -> String {
-        format!("{}{chunk:06}.jsonl", self.all_dead_letters())
+        format!("{}{}.jsonl", self.all_dead_letters(), chunk_name(chunk))
     }
 }
