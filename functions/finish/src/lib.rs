@@ -13,7 +13,7 @@ use penstock_model::failure::{Failure, FailureName};
 use penstock_model::port::{Clock, Condition, Objects, Random};
 use penstock_model::report::{RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
-use penstock_store::{json, lease, plans, successes, work};
+use penstock_store::{json, lease, plans, reports, successes, work};
 
 /// What finish needs from outside.
 #[derive(Debug, Clone)]
@@ -57,17 +57,14 @@ pub async fn handle(
     let plan = plans::load(context.state.as_ref(), &request.run).await?;
     match finish(context, invocation, &plan).await {
         // Another invocation may have finished the run meanwhile, so that a later one holds the lease by now.
-        Err(failure) if failure.name == FailureName::Superseded => match reported(context, &plan).await? {
-            Some(report) if report.status != RunStatus::Failed => answer(context, &plan, &report),
-            Some(_) | None => Err(failure),
-        },
+        Err(failure) if failure.name == FailureName::Superseded => {
+            match reports::of_run(context.state.as_ref(), &plan.run.keys()).await? {
+                Some(report) if report.status != RunStatus::Failed => answer(context, &plan, &report),
+                Some(_) | None => Err(failure),
+            }
+        }
         finished => finished,
     }
-}
-
-async fn reported(context: &Context, plan: &RunPlan) -> Result<Option<RunReport>, Failure> {
-    let found = json::get_json::<RunReport>(context.state.as_ref(), &plan.run.keys().report()).await?;
-    Ok(found.map(|(report, _)| report))
 }
 
 async fn finish(
@@ -76,7 +73,7 @@ async fn finish(
     plan: &RunPlan,
 ) -> Result<FinishResponse, Failure> {
     let (state, keys) = (context.state.as_ref(), plan.run.keys());
-    if let Some(report) = reported(context, plan).await? {
+    if let Some(report) = reports::of_run(state, &keys).await? {
         // A later run reports the runs that it folds as failed.
         if report.status == RunStatus::Failed {
             lease::verify_last(state, &plan.run).await?;

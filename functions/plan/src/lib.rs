@@ -16,11 +16,11 @@ use penstock_lambda_kit::Invocation;
 use penstock_model::contract::{CONTRACT, ObjectRef, PlanRequest, PlanResponse, PlanVerdict, RunRef};
 use penstock_model::cost::{Architecture, Cost};
 use penstock_model::definition::Mode;
-use penstock_model::failure::Failure;
+use penstock_model::failure::{Failure, FailureName};
 use penstock_model::port::{Clock, Condition, Executions, Objects, OpenObjects, Random};
 use penstock_model::report::{ApiUsage, Counts, RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
-use penstock_store::{json, lease, successes, work};
+use penstock_store::{json, lease, reports, successes, work};
 
 /// What plan needs from outside.
 #[derive(Debug, Clone)]
@@ -102,11 +102,34 @@ pub async fn handle(
     let held = lease::take(ports, &request.request.sync, &request.run, &request.execution).await?;
     let run =
         RunRef { sync: request.request.sync.clone(), run: request.run.clone(), fence: held.lease.fence };
+    match plan(context, invocation, &request, &run, &held.lease.unfinished).await {
+        // Another invocation may have found nothing new meanwhile, so that a later run holds the lease by now.
+        Err(failure) if failure.name == FailureName::Superseded => {
+            match reports::of_run(state, &run.keys()).await? {
+                Some(report) if report.status == RunStatus::NothingToDo => {
+                    Ok(respond_without_plan(context, run, PlanVerdict::NothingNew))
+                }
+                Some(_) | None => Err(failure),
+            }
+        }
+        planned => planned,
+    }
+}
+
+/// Plans a run that holds the lease.
+async fn plan(
+    context: &Context,
+    invocation: &Invocation,
+    request: &PlanRequest,
+    run: &RunRef,
+    unfinished: &[String],
+) -> Result<PlanResponse, Failure> {
+    let state = context.state.as_ref();
     if let Some((plan, _)) = json::get_json::<RunPlan>(state, &run.keys().plan()).await? {
         return planned(context, &plan).await;
     }
-    let folded = takeover::fold(context, &run, &held.lease.unfinished).await?;
-    match pin::pin(context, &request, &run).await? {
+    let folded = takeover::fold(context, run, unfinished).await?;
+    match pin::pin(context, request, run).await? {
         pin::Pinned::Work(plan) => {
             json::put_json(state, &run.keys().plan(), &*plan, Condition::IfAbsent).await?;
             // A second invocation may have been first, and have found a newer unload: what is kept counts.
@@ -124,14 +147,14 @@ pub async fn handle(
         }
         pin::Pinned::Unload => {
             tracing::info!(sync = run.sync, run = run.run, "the warehouse has to unload first");
-            Ok(respond_without_plan(context, run, PlanVerdict::Unload))
+            Ok(respond_without_plan(context, run.clone(), PlanVerdict::Unload))
         }
         pin::Pinned::NothingNew { unload } => {
             let told = Nothing { unload, folded, is_whole: request.request.options.are_whole() };
-            report_nothing(context, invocation, &run, told).await?;
-            lease::release(state, context.random.as_ref(), &run).await?;
+            report_nothing(context, invocation, run, told).await?;
+            lease::release(state, context.random.as_ref(), run).await?;
             tracing::info!(sync = run.sync, run = run.run, "nothing new to deliver");
-            Ok(respond_without_plan(context, run, PlanVerdict::NothingNew))
+            Ok(respond_without_plan(context, run.clone(), PlanVerdict::NothingNew))
         }
     }
 }

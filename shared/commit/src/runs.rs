@@ -5,9 +5,9 @@ use penstock_model::Failure;
 use penstock_model::layout::{RunKeys, SyncKeys};
 use penstock_model::lease::AbortMarker;
 use penstock_model::port::Objects;
-use penstock_model::report::{RunReport, RunStanding, RunSummary};
+use penstock_model::report::{RunStanding, RunSummary};
 use penstock_model::run_plan::{GateDecision, RunPlan};
-use penstock_store::{json, storage_failure};
+use penstock_store::{json, reports, storage_failure};
 
 use crate::snapshot::{Tally, tally};
 
@@ -33,7 +33,7 @@ pub async fn list(state: &dyn Objects, sync: &str) -> Result<Vec<RunSummary>, Fa
 /// # Errors
 /// `StorageUnavailable`; `ContractMismatch` if an object was written by a later version.
 pub async fn look(state: &dyn Objects, keys: &RunKeys<'_>) -> Result<Option<RunSummary>, Failure> {
-    if let Some((report, _)) = json::get_json::<RunReport>(state, &keys.report()).await? {
+    if let Some(report) = reports::of_run(state, keys).await? {
         let mut run = RunSummary::from(report);
         if run.status == RunStanding::Folded {
             run.failure = aborted_with(state, keys).await?;

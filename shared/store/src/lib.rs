@@ -24,6 +24,7 @@ pub mod operations;
 pub mod plans;
 pub mod receipts;
 mod redshift;
+pub mod reports;
 mod roots;
 mod s3;
 mod secrets;

@@ -7,11 +7,11 @@ use penstock_model::failure::Handling;
 use penstock_model::layout::{RunKeys, SyncKeys};
 use penstock_model::lease::Lease;
 use penstock_model::port::Objects;
-use penstock_model::report::{RunReport, RunStatus};
+use penstock_model::report::RunStatus;
 use penstock_model::run_plan::RunPlan;
 use penstock_model::{Failure, FailureName, Timestamp};
 use penstock_store::json::get_json;
-use penstock_store::{MemoryObjects, attempts};
+use penstock_store::{MemoryObjects, attempts, reports};
 
 use super::executions::{LocalExecutions, Running};
 use super::publish::publish;
@@ -196,8 +196,7 @@ async fn over(
     plan: Option<&RunPlan>,
 ) -> Result<Option<NotRedriven>, Failure> {
     let run = keys.run.to_owned();
-    let report = get_json::<RunReport>(state, &keys.report()).await?.map(|(report, _)| report);
-    if let Some(report) = report {
+    if let Some(report) = reports::of_run(state, keys).await? {
         return Ok(Some(match (report.status, report.folded_into) {
             (_, Some(by)) => NotRedriven::Superseded { run, by },
             (RunStatus::Failed, None) => NotRedriven::Committed { run },

@@ -8,6 +8,7 @@ use penstock_model::report::{RunReport, RunStatus};
 use penstock_model::run_plan::RunPlan;
 use penstock_model::{Failure, FailureName, Timestamp, layout};
 use penstock_store::json::get_json;
+use penstock_store::reports;
 
 use super::executions::LocalExecutions;
 use super::keeper::Keeper;
@@ -130,7 +131,7 @@ async fn finished(
     let failure = failure(progress);
     let duration_ms = u64::try_from(began.until(platform.parts.clock.now()).as_millis()).unwrap_or(u64::MAX);
     let keys = layout::RunKeys { sync, run: &progress.execution.name };
-    let report = get_json::<RunReport>(state, &keys.report()).await?.map(|(report, _)| report);
+    let report = reports::of_run(state, &keys).await?;
     let mut result = match &report {
         Some(report) => RunResult::of(report, failure, duration_ms),
         None => unreported(platform, &keys, failure, duration_ms).await?,

@@ -12,10 +12,9 @@ use penstock_model::layout::{self, RunKeys, SyncKeys};
 use penstock_model::operation::Transformed;
 use penstock_model::outcome::Outcome;
 use penstock_model::port::Objects;
-use penstock_model::report::RunReport;
 use penstock_model::run_plan::GateDecision;
 use penstock_model::snapshot::{OverlayEntry, Pointer, SnapshotManifest};
-use penstock_store::{MemoryObjects, json, lines, operations, receipts};
+use penstock_store::{MemoryObjects, json, lines, operations, receipts, reports};
 use penstock_twins::{Action, Ended, Twin};
 
 use crate::setting::SYNC;
@@ -61,9 +60,8 @@ pub(crate) fn committed(state: &MemoryObjects, manifest: &SnapshotManifest) -> S
 
 /// What a run reported, in a line.
 pub(crate) fn report(state: &MemoryObjects, run: &str) -> String {
-    let key = RunKeys { sync: SYNC, run }.report();
-    match at_once(json::get_json::<RunReport>(state, &key)).unwrap() {
-        Some((report, _)) => format!(", {:?}: {:?} {:?}", report.status, report.counts, report.api),
+    match at_once(reports::of_run(state, &RunKeys { sync: SYNC, run })).unwrap() {
+        Some(report) => format!(", {:?}: {:?} {:?}", report.status, report.counts, report.api),
         None => String::new(),
     }
 }

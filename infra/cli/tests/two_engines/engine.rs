@@ -11,7 +11,7 @@ use penstock_model::contract::StartRequest;
 use penstock_model::layout::RunKeys;
 use penstock_model::port::{Boxed, Condition, Objects, OpenObjects};
 use penstock_model::report::RunReport;
-use penstock_store::json::get_json;
+use penstock_store::reports;
 use serde_json::Value;
 
 use crate::harness::{Customer, write_customers};
@@ -139,7 +139,7 @@ pub(crate) async fn put_own_secret(engine: &dyn Engine, value: &str) {
 
 /// A run's report.
 pub(crate) async fn report(state: &dyn Objects, sync: &str, run: &str) -> Option<RunReport> {
-    get_json::<RunReport>(state, &RunKeys { sync, run }.report()).await.unwrap().map(|(report, _)| report)
+    reports::of_run(state, &RunKeys { sync, run }).await.unwrap()
 }
 
 /// A plain request for a sync.
