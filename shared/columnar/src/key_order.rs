@@ -10,7 +10,7 @@ use penstock_model::run_plan::partition_of;
 /// Rows of a bucket, about: they fit the nearest cache.
 const BUCKET_ROWS: usize = 256;
 /// More buckets than this are dealt out to slower than they are sorted.
-const MOST_BUCKETS: usize = 4096;
+const MOST_BUCKETS: usize = 1024;
 
 /// A row with a key hash.
 pub(crate) trait Ordered: Copy + Default {

@@ -35,7 +35,11 @@ pub(super) fn compare<'a>(
         };
         let first_of_both = if order.is_le() { row } else { known };
         let entry = overlay.peek().map(|(prefix, entry)| At(*prefix, entry.key));
-        let Some(at) = first_of_both.into_iter().chain(entry).min() else { break };
+        let at = match (first_of_both, entry) {
+            (Some(of_both), Some(entry)) => of_both.min(entry),
+            (Some(only), None) | (None, Some(only)) => only,
+            (None, None) => break,
+        };
         let is_of_both = entry.is_none() || first_of_both == Some(at);
         let before = before.filter(|_| is_of_both && order.is_ge());
         let mut known = Known { key: at.1, snapshot: before.map(|(_, row)| row), overlay: None };

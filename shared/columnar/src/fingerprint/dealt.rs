@@ -6,7 +6,7 @@ use penstock_model::change::{Fingerprint, Place};
 use penstock_model::run_plan::partition_of;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Block, Entry, HAS_COMPARE, HAS_NULL, SplitRow, push_entry};
+use super::{Block, Entry, HAS_COMPARE, HAS_NULL, SplitBlock, SplitRow};
 use crate::format::FormatError;
 use crate::key_order::{self, Buckets};
 
@@ -70,11 +70,8 @@ impl<'a> FingerprintRef<'a> {
 
     fn push(bucket: &mut Vec<u8>, prefix: u64, split: u32, entry: &Entry<'_>) {
         bucket.reserve(LEAD + entry.key.len() + 8);
-        bucket.extend_from_slice(&prefix.to_le_bytes());
-        bucket.extend_from_slice(&entry.row_hash.to_le_bytes());
-        bucket.extend_from_slice(&split.to_le_bytes());
-        bucket.extend_from_slice(&entry.row.to_le_bytes());
-        bucket.extend_from_slice(&entry.head.to_le_bytes());
+        bucket.extend_from_slice([prefix, entry.row_hash].map(u64::to_le_bytes).as_flattened());
+        bucket.extend_from_slice([split, entry.row, entry.head].map(u32::to_le_bytes).as_flattened());
         bucket.extend_from_slice(entry.key);
         if let Some(hash) = entry.compare_hash {
             bucket.extend_from_slice(&hash.to_le_bytes());
@@ -88,17 +85,16 @@ impl Fingerprints {
     pub fn of(fingerprints: &[Fingerprint]) -> Self {
         let mut blocks = Vec::with_capacity(fingerprints.len());
         for fingerprint in fingerprints {
-            let mut bytes = Vec::new();
-            let row = SplitRow {
+            let mut block = SplitBlock::default();
+            block.push(SplitRow {
                 key: fingerprint.key.as_bytes(),
                 has_null: fingerprint.key.has_null(),
                 row_hash: fingerprint.row_hash,
                 compare_hash: fingerprint.compare_hash,
                 row: fingerprint.place.row,
-            };
-            push_entry(&mut bytes, row);
-            let (split, bytes) = (fingerprint.place.split, Bytes::from(bytes));
-            blocks.push(Block { key: String::new(), split, offset: 0, rows: 1, bytes });
+            });
+            let (split, bytes) = (fingerprint.place.split, Bytes::from(block.bytes));
+            blocks.push(Block { key: String::new(), split, offset: 0, rows: block.rows, bytes });
         }
         // What was just written can be read.
         Self::of_blocks(&blocks, 0, 1).unwrap_or_default()
@@ -115,8 +111,10 @@ impl Fingerprints {
             (0..plan.count()).map(|_| Vec::with_capacity(about + about / 8)).collect();
         for block in blocks {
             let mut cursor = block.cursor();
+            let mut last = 0;
             for _ in 0..block.rows {
-                let entry = Entry::read(&mut cursor)?;
+                let entry = Entry::read(&mut cursor, last)?;
+                last = entry.row;
                 let hash = xxh3_128(entry.key);
                 if partition_of(hash, partitions) != partition {
                     return Err(cursor.damaged("a key is not of this partition"));

@@ -7,10 +7,11 @@
 //! | blocks | entries in the order of rows |
 //!
 //! An entry is a varint (length of the key × 4, + 2 if there is a compare hash, + 1 if the key holds a null), the
-//! key, the row hash (u64), the compare hash (u64) if any, and the row (varint). Numbers are little-endian.
+//! key, the row hash (u64), the compare hash (u64) if any, and by how much the row's number is above that of the entry
+//! before, or above 0 (varint, modulo 2^32). Numbers are little-endian.
 //!
 //! The key itself stands in the place of its 128-bit hash: the snapshot needs it, a removal can't do without it, and
-//! for an integer key it is shorter (about 17 bytes a row in all). Who reads it hashes it anew.
+//! for an integer key it is shorter (about 15 bytes a row in all). Who reads it hashes it anew.
 //!
 //! A diff reads its partition by two ranges: its index entry, whose place follows from the partition, and its block.
 //! That is why version and partitions stand in every index entry too.
@@ -30,7 +31,7 @@ pub(crate) use dealt::FingerprintRef;
 pub use dealt::Fingerprints;
 
 const MAGIC: [u8; 4] = *b"PNFP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: u64 = 16;
 const INDEX_ENTRY: u64 = 28;
 const HAS_NULL: u64 = 1;
@@ -73,6 +74,24 @@ pub struct SplitWriter {
 struct SplitBlock {
     bytes: Vec<u8>,
     rows: u32,
+    /// The number of the last of them.
+    last: u32,
+}
+
+impl SplitBlock {
+    fn push(&mut self, row: SplitRow<'_>) {
+        let null = if row.has_null { HAS_NULL } else { 0 };
+        let compare = if row.compare_hash.is_some() { HAS_COMPARE } else { 0 };
+        push_varint(&mut self.bytes, wide(row.key.len()) << 2 | compare | null);
+        self.bytes.extend_from_slice(row.key);
+        self.bytes.extend_from_slice(&row.row_hash.to_le_bytes());
+        if let Some(compare) = row.compare_hash {
+            self.bytes.extend_from_slice(&compare.to_le_bytes());
+        }
+        push_varint(&mut self.bytes, u64::from(row.row.wrapping_sub(self.last)));
+        self.last = row.row;
+        self.rows += 1;
+    }
 }
 
 impl SplitWriter {
@@ -86,9 +105,9 @@ impl SplitWriter {
     pub fn push(&mut self, row: SplitRow<'_>) {
         let partition = partition_of(xxh3_128(row.key), self.partitions);
         // The first bits of a hash are always one of the partitions.
-        let Some(block) = self.blocks.get_mut(partition as usize) else { return };
-        block.rows += 1;
-        push_entry(&mut block.bytes, row);
+        if let Some(block) = self.blocks.get_mut(partition as usize) {
+            block.push(row);
+        }
     }
 
     /// The object.
@@ -119,18 +138,6 @@ impl SplitWriter {
     }
 }
 
-fn push_entry(out: &mut Vec<u8>, row: SplitRow<'_>) {
-    let null = if row.has_null { HAS_NULL } else { 0 };
-    let compare = if row.compare_hash.is_some() { HAS_COMPARE } else { 0 };
-    push_varint(out, wide(row.key.len()) << 2 | compare | null);
-    out.extend_from_slice(row.key);
-    out.extend_from_slice(&row.row_hash.to_le_bytes());
-    if let Some(compare) = row.compare_hash {
-        out.extend_from_slice(&compare.to_le_bytes());
-    }
-    push_varint(out, u64::from(row.row));
-}
-
 /// One partition's bytes in one split's object.
 struct Block {
     key: String,
@@ -157,12 +164,13 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn read(cursor: &mut Cursor<'a>) -> Result<Self, FormatError> {
+    /// The entry that follows one of the row `last`.
+    fn read(cursor: &mut Cursor<'a>, last: u32) -> Result<Self, FormatError> {
         let head = cursor.varint_u32()?;
         let key = cursor.take((head >> 2) as usize)?;
         let row_hash = cursor.u64()?;
         let compare_hash = if u64::from(head) & HAS_COMPARE == 0 { None } else { Some(cursor.u64()?) };
-        Ok(Self { head, key, row_hash, compare_hash, row: cursor.varint_u32()? })
+        Ok(Self { head, key, row_hash, compare_hash, row: last.wrapping_add(cursor.varint_u32()?) })
     }
 }
 
