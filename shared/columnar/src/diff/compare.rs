@@ -21,19 +21,20 @@ pub(super) fn compare<'a>(
     next: &mut impl FnMut(SnapshotRow<'_>),
 ) -> Result<DiffOutput<'a>, FormatError> {
     let mut differ = Differ { rules, next, output: DiffOutput::default() };
-    let mut rows = input.current.refs().peekable();
+    let mut rows = input.current.refs();
+    let mut row = rows.next();
     let mut snapshot = input.snapshot.cursor()?;
     let mut overlay = input.overlay.refs().peekable();
     loop {
         // Nearly every key is in both of these, and is compared once.
-        let (row, before) = (rows.peek().map(|row| At(row.prefix, row.key)), snapshot.head());
+        let (today, before) = (row.map(|row| At(row.prefix, row.key)), snapshot.head());
         let known = before.map(|(prefix, row)| At(prefix, row.key));
-        let order = match (row, known) {
-            (Some(row), Some(known)) => row.cmp(&known),
+        let order = match (today, known) {
+            (Some(today), Some(known)) => today.cmp(&known),
             (Some(_), None) => Ordering::Less,
             (None, _) => Ordering::Greater,
         };
-        let first_of_both = if order.is_le() { row } else { known };
+        let first_of_both = if order.is_le() { today } else { known };
         let entry = overlay.peek().map(|(prefix, entry)| At(*prefix, entry.key));
         let at = match (first_of_both, entry) {
             (Some(of_both), Some(entry)) => of_both.min(entry),
@@ -46,12 +47,17 @@ pub(super) fn compare<'a>(
         while let Some((_, entry)) = overlay.next_if(|(prefix, entry)| at.is(*prefix, entry.key)) {
             known.overlay = Some(entry);
         }
-        let first = rows.next_if(|_| is_of_both && order.is_le());
-        let second = first.and_then(|_| rows.next_if(|row| at.is(row.prefix, row.key)));
+        let first = row.filter(|_| is_of_both && order.is_le());
+        if first.is_some() {
+            row = rows.next();
+        }
+        let second = row.filter(|row| first.is_some() && at.is(row.prefix, row.key));
         differ.key(first, second, known);
         if second.is_some() {
-            while let Some(row) = rows.next_if(|row| at.is(row.prefix, row.key)) {
-                differ.reject_one_of_several(row);
+            row = rows.next();
+            while let Some(another) = row.filter(|row| at.is(row.prefix, row.key)) {
+                differ.reject_one_of_several(another);
+                row = rows.next();
             }
         }
         if before.is_some() {

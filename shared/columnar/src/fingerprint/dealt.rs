@@ -11,7 +11,7 @@ use crate::format::FormatError;
 use crate::key_order::{self, Buckets};
 
 /// The fingerprints of one key partition from all splits, ordered by key. They are dealt out into buckets, and a bucket is put in
-/// order when it is looked at, within the processor's nearest cache. A row takes 28 bytes and its key.
+/// order when it is looked at, within the processor's caches. A row takes 28 bytes and its key.
 #[derive(Default)]
 pub struct Fingerprints {
     buckets: Vec<Vec<u8>>,
@@ -155,19 +155,13 @@ impl Fingerprints {
 
     pub(crate) fn refs(&self) -> impl Iterator<Item = FingerprintRef<'_>> {
         let mut buckets = self.buckets.iter();
-        let (mut rows, mut order) = (Vec::new(), Order::default());
+        let (mut bucket, mut order) = ([].as_slice(), Order::default());
         std::iter::from_fn(move || {
             while order.is_at_end() {
-                let mut rest = buckets.next()?.as_slice();
-                rows.clear();
-                // Nothing but rows was pushed into it.
-                while let Some((row, after)) = FingerprintRef::split_first(rest) {
-                    rows.push(row);
-                    rest = after;
-                }
-                order.put(&rows);
+                bucket = buckets.next()?.as_slice();
+                order.put(bucket);
             }
-            rows.get(order.next()?).copied()
+            order.next(bucket)
         })
     }
 }
@@ -175,7 +169,9 @@ impl Fingerprints {
 /// The order of a bucket's rows.
 #[derive(Default)]
 struct Order {
-    /// Of each row as many bits of its key hash as fit, above its number.
+    /// Where each row begins in the bucket.
+    starts: Vec<usize>,
+    /// Of each row as many bits of its key hash as fit, above its number among the starts.
     rows: Vec<u64>,
     /// The bits of the number.
     number: u64,
@@ -187,31 +183,46 @@ impl Order {
         self.at == self.rows.len()
     }
 
-    /// The number of the next row.
-    fn next(&mut self) -> Option<usize> {
-        let row = self.rows.get(self.at)?;
+    /// The next row of the bucket that was put in order.
+    #[inline]
+    fn next<'a>(&mut self, bucket: &'a [u8]) -> Option<FingerprintRef<'a>> {
+        let row = *self.rows.get(self.at)?;
         self.at += 1;
-        usize::try_from(row & self.number).ok()
+        row_at(bucket, &self.starts, row & self.number)
     }
 
-    fn put(&mut self, rows: &[FingerprintRef<'_>]) {
-        self.at = 0;
-        self.rows.clear();
-        let first = rows.first().map_or(0, |row| row.prefix);
+    fn put(&mut self, bucket: &[u8]) {
+        let Self { starts, rows, number, at } = self;
+        starts.clear();
+        rows.clear();
+        *at = 0;
+        let (mut rest, mut first, mut apart) = (bucket, None, 0);
+        // Nothing but rows was pushed into it.
+        while let Some((row, after)) = FingerprintRef::split_first(rest) {
+            starts.push(bucket.len() - rest.len());
+            rows.push(row.prefix);
+            apart |= row.prefix ^ *first.get_or_insert(row.prefix);
+            rest = after;
+        }
         // The highest bits say the bucket, and do not tell its rows apart.
-        let apart = rows.iter().fold(0, |apart, row| apart | (row.prefix ^ first));
-        let skip = apart.leading_zeros().min(63);
-        let number = (rows.len() as u64).checked_next_power_of_two().map_or(u64::MAX, |above| above - 1);
-        self.number = number;
-        self.rows.extend((0u64..).zip(rows).map(|(at, row)| ((row.prefix << skip) & !number) | at));
-        self.rows.sort_unstable();
-        let whole = |at: u64| {
-            let row = usize::try_from(at & number).ok().and_then(|at| rows.get(at));
-            row.map(|row| (row.prefix, row.key, row.place))
-        };
+        let skip = u64::leading_zeros(apart).min(63);
+        let mask = (rows.len() as u64).checked_next_power_of_two().map_or(u64::MAX, |above| above - 1);
+        *number = mask;
+        for (row, at) in rows.iter_mut().zip(0u64..) {
+            *row = (*row << skip) & !mask | at;
+        }
+        rows.sort_unstable();
+        let whole = |row: u64| row_at(bucket, starts, row & mask).map(|row| (row.prefix, row.key, row.place));
         // What was left of a hash nearly always decides.
-        for same in self.rows.chunk_by_mut(|a, b| a & !number == b & !number).filter(|same| same.len() > 1) {
+        for same in rows.chunk_by_mut(|a, b| a & !mask == b & !mask).filter(|same| same.len() > 1) {
             same.sort_unstable_by(|a, b| whole(*a).cmp(&whole(*b)));
         }
     }
+}
+
+/// The row of a bucket that begins at one of these starts.
+#[inline]
+fn row_at<'a>(bucket: &'a [u8], starts: &[usize], number: u64) -> Option<FingerprintRef<'a>> {
+    let start = *starts.get(usize::try_from(number).ok()?)?;
+    FingerprintRef::split_first(bucket.get(start..)?).map(|(row, _)| row)
 }

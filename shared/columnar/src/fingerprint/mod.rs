@@ -331,10 +331,10 @@ mod tests {
         );
 
         let mut later = body.to_vec();
-        later[usize::try_from(HEADER + 20).unwrap()] = 2;
+        later[usize::try_from(HEADER + 20).unwrap()] = 3;
         objects.insert(&KEYS.fingerprints(0), later);
         let error = block_on(read_partition(objects.as_ref(), &KEYS, 1, 0, 1)).unwrap_err();
-        assert!(matches!(error, FormatError::Version { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, FormatError::Version { found: 3, known: 2, .. }), "{error}");
 
         objects.insert(&KEYS.fingerprints(0), write(&numbered(100), 2));
         let error = block_on(read_partition(objects.as_ref(), &KEYS, 1, 0, 1)).unwrap_err();
