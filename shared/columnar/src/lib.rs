@@ -15,6 +15,7 @@ pub mod read;
 pub mod reading;
 pub mod snapshot;
 pub mod split;
+mod thrift;
 pub mod transform;
 pub mod unload;
 

@@ -13,7 +13,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::pages::Reader;
+use crate::thrift::Reader;
 
 /// Checks the pages in some bytes that begin at `start` in the file, whichever of these row groups' columns they are of: a footer
 /// may give the same bytes to several.

@@ -296,3 +296,89 @@ fn a_page_header_that_the_decoder_may_take_for_another_one_is_refused() {
         refused(with(header), "has a header that can't be read", lie);
     }
 }
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push((value & 0x7f) as u8);
+    bytes
+}
+
+/// A node of a schema: a group if it has children, else a number of 32 bits.
+fn node(name: &str, children: u64) -> Vec<u8> {
+    let mut bytes = if children == 0 { vec![0x15, 0x02, 0x25, 0x00, 0x18] } else { vec![0x35, 0x00, 0x18] };
+    bytes.extend(varint(name.len() as u64));
+    bytes.extend(name.bytes());
+    if children > 0 {
+        bytes.push(0x15);
+        bytes.extend(varint(children * 2));
+    }
+    bytes.push(0);
+    bytes
+}
+
+/// A list of so many structures.
+fn structures(count: usize) -> Vec<u8> {
+    [vec![0xfc], varint(count as u64)].concat()
+}
+
+/// A file of no rows with this schema, and something more after the fields of its footer.
+fn with_footer(nodes: &[Vec<u8>], more: &[u8]) -> Vec<u8> {
+    let schema = [structures(nodes.len()), nodes.concat()].concat();
+    let footer = [b"\x15\x02\x19", schema.as_slice(), b"\x16\x00\x19\x0c", more, b"\x00"].concat();
+    let length = u32::try_from(footer.len()).unwrap().to_le_bytes();
+    [b"PAR1", footer.as_slice(), &length, b"PAR1"].concat()
+}
+
+/// Each ended the process, or kept it busy, before the footer was looked at.
+#[test]
+fn a_footer_that_claims_more_than_there_is_is_refused_at_once() {
+    let plain = |more: &[u8]| with_footer(&[node("m", 1), node("id", 0)], more);
+    assert_eq!(read(plain(b"")).unwrap(), 0);
+    assert_eq!(read(plain(b"\xf9\x01\x00")).unwrap(), 0, "an unknown field is left out");
+
+    let unclear = "a field of its footer can't be read for certain";
+    let booleans = b"\xf9\x01\xf1\xff\xff\xff\xff\x07";
+    refused(read(plain(booleans)), unclear, "two billion booleans in no bytes");
+    let hidden = [b"\x58\x08".as_slice(), booleans].concat();
+    assert_eq!(read(plain(&hidden)).unwrap(), 0, "the same bytes in a block");
+    let hidden = [b"\x2c\x10".as_slice(), booleans].concat();
+    refused(read(plain(&hidden)), unclear, "a structure to us, and a text to the decoder");
+    refused(
+        read(plain(b"\x06\x8c\x80\x08\x00")),
+        unclear,
+        "a field of 17 bits, of which the decoder drops one",
+    );
+
+    let children = with_footer(&[node("m", 1), node("g", (1 << 31) - 1), node("id", 0)], b"");
+    refused(read(children), "a group of 2147483647 columns, and 1 after it", "memory for all of them");
+
+    let nested = |levels: usize| {
+        let mut nodes = vec![node("g", 1); levels];
+        nodes.push(node("id", 0));
+        with_footer(&nodes, b"")
+    };
+    assert_eq!(read(nested(60)).unwrap(), 0);
+    refused(read(nested(100_000)), "nests columns deeper than 64 levels", "as deep as no stack is");
+
+    let leaves = 40_000;
+    let mut nodes = vec![node("m", 1), node(&"g".repeat(4_000), leaves)];
+    nodes.extend((0..leaves).map(|_| node("", 0)));
+    refused(
+        read(with_footer(&nodes, b"")),
+        "the paths of its columns take more than",
+        "160 MB of names in 400 KB",
+    );
+
+    let mut nodes = vec![node("m", 200_000)];
+    nodes.extend((0..200_000).map(|_| node("", 0)));
+    refused(read(with_footer(&nodes, b"")), "more than 131072 columns and groups", "a wide table");
+
+    let mut pairs = b"\x19".to_vec();
+    pairs.extend(structures(2_000_000));
+    pairs.resize(pairs.len() + 2_000_000, 0);
+    refused(read(plain(&pairs)), "more than 1048576 columns in its row groups", "a byte each");
+}

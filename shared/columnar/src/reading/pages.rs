@@ -5,6 +5,7 @@
 //! (`PageHeader`), in Thrift's compact protocol.
 
 use super::located::PageSize;
+use crate::thrift::{Kind, Reader};
 use crate::unload::footer::Pages;
 
 /// The largest page that is unpacked. Writers make pages of about 1 MB; the largest we know of (DuckDB) are of 100 MB.
@@ -16,8 +17,6 @@ const MOST_PAGE_VALUES: u64 = 64 * 1024 * 1024;
 /// Encodings, as page headers number them.
 const DELTA_LENGTH_BYTE_ARRAY: u64 = 6;
 const DELTA_BYTE_ARRAY: u64 = 7;
-/// Structures within structures of a header; there are two.
-const DEEPEST: usize = 8;
 
 /// Checks the pages in some stretches of a file, of which each begins with a page: whole columns of a row group, or
 /// single pages if they were located. A header is refused that the decoder, which cuts numbers off and goes by the numbers of
@@ -124,158 +123,13 @@ fn header(bytes: &[u8]) -> Option<(Page, &[u8])> {
                 [page.values, page.encoding] = reader.sizes([1, 4])?;
             }
             (1 | 2 | 3 | 5 | 7 | 8, _) => return None,
-            (_, kind) => reader.skip(kind, 0)?,
+            (_, kind) => reader.skip(kind)?,
         }
     }
     if structures > 1 {
         return None;
     }
     Some((page, reader.0))
-}
-
-/// Kinds of Thrift's compact protocol, as far as reading goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A boolean, whose value lies in its kind.
-    Nothing,
-    Byte,
-    Number,
-    Double,
-    Block,
-    List,
-    Map,
-    Structure,
-}
-
-impl Kind {
-    const fn of(code: u8) -> Option<Self> {
-        Some(match code {
-            1 | 2 => Self::Nothing,
-            3 => Self::Byte,
-            4..=6 => Self::Number,
-            7 => Self::Double,
-            8 => Self::Block,
-            9 | 10 => Self::List,
-            11 => Self::Map,
-            12 => Self::Structure,
-            _ => return None,
-        })
-    }
-}
-
-/// Reads numbers off some bytes.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
-
-impl Reader<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    pub(super) fn jump(&mut self, len: u64) -> Option<()> {
-        self.0 = self.0.get(usize::try_from(len).ok()?..)?;
-        Some(())
-    }
-
-    pub(super) fn varint(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn number(&mut self) -> Option<i64> {
-        let raw = self.varint()?;
-        Some((raw >> 1).cast_signed() ^ -((raw & 1).cast_signed()))
-    }
-
-    /// A size in 32 bits; a negative one is none.
-    fn size(&mut self) -> Option<u64> {
-        let size = i32::try_from(self.number()?).ok()?;
-        u64::try_from(size).ok()
-    }
-
-    /// The next field's number and kind; `Some(None)` at the end of the structure.
-    fn field(&mut self, field: &mut i64) -> Option<Option<Kind>> {
-        let head = self.byte()?;
-        if head == 0 {
-            return Some(None);
-        }
-        let step = i64::from(head >> 4);
-        *field = if step == 0 { self.number()? } else { field.checked_add(step)? };
-        Kind::of(head & 0x0f).map(Some)
-    }
-
-    /// The numbers in these fields of a structure, which is skipped.
-    fn sizes<const N: usize>(&mut self, fields: [i64; N]) -> Option<[u64; N]> {
-        let mut found = [0; N];
-        let mut field = 0;
-        while let Some(kind) = self.field(&mut field)? {
-            let wanted = fields.iter().zip(&mut found).find(|(wanted, _)| **wanted == field);
-            match (wanted, kind) {
-                (Some((_, size)), Kind::Number) => *size = self.size()?,
-                (Some(_), _) => return None,
-                (_, kind) => self.skip(kind, 1)?,
-            }
-        }
-        Some(found)
-    }
-
-    fn skip(&mut self, kind: Kind, depth: usize) -> Option<()> {
-        if depth > DEEPEST {
-            return None;
-        }
-        match kind {
-            Kind::Nothing => Some(()),
-            Kind::Byte => self.jump(1),
-            Kind::Number => self.varint().map(drop),
-            Kind::Double => self.jump(8),
-            Kind::Block => {
-                let len = self.varint()?;
-                self.jump(len)
-            }
-            Kind::List => {
-                let head = self.byte()?;
-                let kind = Kind::of(head & 0x0f)?;
-                let count = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
-                self.items(&[kind], count, depth)
-            }
-            Kind::Map => {
-                let count = self.varint()?;
-                if count == 0 {
-                    return Some(());
-                }
-                let kinds = self.byte()?;
-                self.items(&[Kind::of(kinds >> 4)?, Kind::of(kinds & 0x0f)?], count, depth)
-            }
-            Kind::Structure => {
-                let mut field = 0;
-                while let Some(kind) = self.field(&mut field)? {
-                    self.skip(kind, depth + 1)?;
-                }
-                Some(())
-            }
-        }
-    }
-
-    fn items(&mut self, kinds: &[Kind], count: u64, depth: usize) -> Option<()> {
-        // No item is without a byte. No header has a collection of booleans, and the decoder takes them to have no bytes.
-        if count > self.0.len() as u64 || (count > 0 && kinds.contains(&Kind::Nothing)) {
-            return None;
-        }
-        for _ in 0..count {
-            for kind in kinds {
-                self.skip(*kind, depth + 1)?;
-            }
-        }
-        Some(())
-    }
 }
 
 #[cfg(test)]

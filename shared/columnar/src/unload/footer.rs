@@ -12,7 +12,7 @@ use parquet::file::metadata::{
 };
 use penstock_model::port::{ETag, Objects};
 
-use super::UnloadError;
+use super::{UnloadError, claims};
 
 /// The end of a file that is fetched first: nearly every footer is smaller.
 const TAIL_BYTES: u64 = 64 * 1024;
@@ -20,8 +20,8 @@ const TAIL_BYTES: u64 = 64 * 1024;
 const MAX_FOOTER_BYTES: u64 = 64 * 1024 * 1024;
 /// Magic, length of the footer, magic.
 const SMALLEST_FILE_BYTES: u64 = 12;
-/// The footer's length and the magic, which follow it.
-const TRAILER_BYTES: u64 = 8;
+/// Bytes of the footer's length and of the magic, which follow it.
+const TRAILER: usize = 8;
 const MAGIC: &[u8] = b"PAR1";
 const MAGIC_ENCRYPTED: &[u8] = b"PARE";
 
@@ -56,10 +56,9 @@ pub(crate) async fn fetch(
     if size < SMALLEST_FILE_BYTES {
         return Err(UnloadError::corrupt(file, format!("with {size} bytes it is too short for Parquet")));
     }
-    let tail = size.saturating_sub(TAIL_BYTES)..size;
-    let first = range(objects, file, tail.clone(), etag).await?;
-    check_magic(file, &first, tail.start == 0)?;
-    let begin = footer_begin(size, &first);
+    let (begin, bytes) = end_of(objects, file, size, etag).await?;
+    let footer = bytes.len().checked_sub(TRAILER).and_then(|end| bytes.get(..end));
+    claims::check(footer.unwrap_or_default()).map_err(|why| UnloadError::corrupt(file, why))?;
     let policy = match pages {
         Pages::Unlocated => PageIndexPolicy::Skip,
         Pages::Located => PageIndexPolicy::Optional,
@@ -67,12 +66,13 @@ pub(crate) async fn fetch(
     let options = ParquetMetaDataOptions::new()
         .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
         .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+    let end = begin..size;
     let mut decoder = decoded(file, || {
         let mut decoder = ParquetMetaDataPushDecoder::try_new(size)?
             .with_page_index_policy(PageIndexPolicy::Skip)
             .with_offset_index_policy(policy)
             .with_metadata_options(Some(options.into()));
-        decoder.push_ranges(vec![tail], vec![first])?;
+        decoder.push_ranges(vec![end], vec![bytes])?;
         Ok(decoder)
     })?;
     loop {
@@ -85,7 +85,10 @@ pub(crate) async fn fetch(
             DecodeResult::NeedsData(ranges) => {
                 let wanted: u64 = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
                 if wanted > MAX_FOOTER_BYTES {
-                    return Err(UnloadError::corrupt(file, format!("its footer claims {wanted} bytes")));
+                    return Err(UnloadError::corrupt(
+                        file,
+                        format!("the places of its pages claim {wanted} bytes"),
+                    ));
                 }
                 let mut parts = Vec::with_capacity(ranges.len());
                 for wanted in &ranges {
@@ -94,6 +97,29 @@ pub(crate) async fn fetch(
                 decoded(file, || decoder.push_ranges(ranges, parts))?;
             }
         }
+    }
+}
+
+/// A file's last bytes, from where its footer begins.
+async fn end_of(
+    objects: &dyn Objects,
+    file: &str,
+    size: u64,
+    etag: &ETag,
+) -> Result<(u64, Bytes), UnloadError> {
+    let start = size.saturating_sub(TAIL_BYTES);
+    let tail = range(objects, file, start..size, etag).await?;
+    check_magic(file, &tail, start == 0)?;
+    let claimed = match *tail {
+        [.., a, b, c, d, _, _, _, _] => u64::from(u32::from_le_bytes([a, b, c, d])),
+        _ => 0,
+    };
+    let begin = size.checked_sub(claimed + TRAILER as u64).filter(|_| claimed <= MAX_FOOTER_BYTES);
+    let claims = || UnloadError::corrupt(file, format!("its footer claims {claimed} bytes"));
+    let begin = begin.ok_or_else(claims)?;
+    match begin.checked_sub(start) {
+        Some(at) => Ok((begin, tail.slice(usize::try_from(at).unwrap_or(tail.len()).min(tail.len())..))),
+        None => Ok((begin, range(objects, file, begin..size, etag).await?)),
     }
 }
 
@@ -118,13 +144,6 @@ fn check_magic(file: &str, tail: &[u8], is_whole: bool) -> Result<(), UnloadErro
         return Err(UnloadError::corrupt(file, "it is not a Parquet file, or was cut short"));
     }
     Ok(())
-}
-
-/// Where the footer begins, by the length that stands at the file's end.
-fn footer_begin(size: u64, tail: &[u8]) -> u64 {
-    let [.., a, b, c, d, _, _, _, _] = *tail else { return 0 };
-    let bytes = u64::from(u32::from_le_bytes([a, b, c, d]));
-    size.saturating_sub(bytes + TRAILER_BYTES)
 }
 
 /// Every column has to lie between the file's beginning and its footer, whether somebody wants it or not: Parquet's `byte_range`,

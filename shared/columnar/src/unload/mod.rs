@@ -2,6 +2,7 @@
 //!
 //! [`discover`] finds the newest complete unload of a location, verifies it and pins its files by version.
 
+mod claims;
 mod discover;
 mod error;
 pub(crate) mod footer;
