@@ -333,7 +333,7 @@ fn with_footer(nodes: &[Vec<u8>], more: &[u8]) -> Vec<u8> {
     [b"PAR1", footer.as_slice(), &length, b"PAR1"].concat()
 }
 
-/// Each ended the process, or kept it busy, before the footer was looked at.
+/// To the decoder, booleans are minutes; children and nesting end the process; the rest is memory.
 #[test]
 fn a_footer_that_claims_more_than_there_is_is_refused_at_once() {
     let plain = |more: &[u8]| with_footer(&[node("m", 1), node("id", 0)], more);
