@@ -353,6 +353,10 @@ fn a_footer_that_claims_more_than_there_is_is_refused_at_once() {
         "a field of 17 bits, of which the decoder drops one",
     );
 
+    let [whole, mut other] = [node("m", 1), node("g", 5)];
+    let count = other.len() - 3;
+    other[count..].copy_from_slice(&[0x1c, 0, 0]);
+    refused(read(with_footer(&[whole, other], b"")), unclear, "a structure where the count of children is");
     let children = with_footer(&[node("m", 1), node("g", (1 << 31) - 1), node("id", 0)], b"");
     refused(read(children), "a group of 2147483647 columns, and 1 after it", "memory for all of them");
 

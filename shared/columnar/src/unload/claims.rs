@@ -16,14 +16,16 @@ const DEEPEST: usize = 64;
 /// The most bytes that the paths of all columns may take; a name takes some beside its own.
 const MOST_PATH_BYTES: u64 = 128 * 1024 * 1024;
 const NAME_BYTES: u64 = 48;
-/// The most structures beside the schema: columns of row groups, nearly all of them, of some 500 bytes once decoded.
-const MOST_STRUCTURES: u64 = 1024 * 1024;
+/// The most structures that are kept beside the schema: columns of row groups, nearly all of them, of some 500 bytes once decoded.
+const MOST_KEPT: u64 = 1024 * 1024;
 
 /// What the format says of a field.
 enum Shape {
     Value(Kind),
     Structure(Fields),
     List(&'static Shape),
+    /// A list of structures of which each is kept, in more memory than it takes in the file.
+    Kept(Fields),
 }
 
 /// The fields of a structure by their numbers. Others are skipped, by the decoder too.
@@ -43,18 +45,19 @@ const CHILDREN: i64 = 5;
 const FOOTER: Fields = &[
     (1, NUMBER),
     (3, NUMBER),
-    (4, Shape::List(&Shape::Structure(ROW_GROUP))),
-    (5, KEY_VALUES),
+    (4, Shape::Kept(ROW_GROUP)),
+    (5, Shape::Kept(KEY_VALUE)),
     (6, BLOCK),
     (7, Shape::List(&Shape::Structure(&[(1, EMPTY), (2, EMPTY)]))),
     (9, BLOCK),
 ];
-const KEY_VALUES: Shape = Shape::List(&Shape::Structure(&[(1, BLOCK), (2, BLOCK)]));
+const KEY_VALUE: Fields = &[(1, BLOCK), (2, BLOCK)];
 const NODE: Fields = &[
     (1, NUMBER),
     (2, NUMBER),
     (3, NUMBER),
     (NAME, BLOCK),
+    (CHILDREN, NUMBER),
     (6, NUMBER),
     (7, NUMBER),
     (8, NUMBER),
@@ -83,7 +86,7 @@ const LOGICAL_TYPE: Fields = &[
 ];
 const TIME: Fields = &[(1, BOOL), (2, Shape::Structure(&[(1, EMPTY), (2, EMPTY), (3, EMPTY)]))];
 const ROW_GROUP: Fields = &[
-    (1, Shape::List(&Shape::Structure(COLUMN))),
+    (1, Shape::Kept(COLUMN)),
     (2, NUMBER),
     (3, NUMBER),
     (4, Shape::List(&Shape::Structure(&[(1, NUMBER), (2, BOOL), (3, BOOL)]))),
@@ -109,7 +112,7 @@ const COLUMN_METADATA: Fields = &[
     (5, NUMBER),
     (6, NUMBER),
     (7, NUMBER),
-    (8, KEY_VALUES),
+    (8, Shape::List(&Shape::Structure(KEY_VALUE))),
     (9, NUMBER),
     (10, NUMBER),
     (11, NUMBER),
@@ -139,11 +142,11 @@ const BOX: Fields =
 /// # Errors
 /// Why it is not decoded.
 pub(super) fn check(footer: &[u8]) -> Result<(), String> {
-    let mut claims = Claims { reader: Reader(footer), structures: 0 };
+    let mut claims = Claims { reader: Reader(footer), kept: 0 };
     match claims.footer() {
         Some(nodes) => tree(&nodes),
-        None if claims.structures > MOST_STRUCTURES => {
-            Err(format!("its footer has more than {MOST_STRUCTURES} columns in its row groups"))
+        None if claims.kept > MOST_KEPT => {
+            Err(format!("its footer has more than {MOST_KEPT} columns in its row groups"))
         }
         None => Err("a field of its footer can't be read for certain".to_owned()),
     }
@@ -152,8 +155,8 @@ pub(super) fn check(footer: &[u8]) -> Result<(), String> {
 /// A footer, as far as it has been read.
 struct Claims<'a> {
     reader: Reader<'a>,
-    /// In lists.
-    structures: u64,
+    /// Structures that the decoder keeps.
+    kept: u64,
 }
 
 /// A node of a schema, which comes before its children.
@@ -203,15 +206,15 @@ impl Claims<'_> {
             }
             (Shape::List(of), Kind::List) => {
                 let (kind, count) = self.reader.list()?;
-                if let Shape::Structure(_) = of {
-                    self.structures = self.structures.saturating_add(count);
-                    if self.structures > MOST_STRUCTURES {
-                        return None;
-                    }
-                }
                 (0..count).try_for_each(|_| self.value(of, kind))
             }
-            (Shape::Value(_) | Shape::Structure(_) | Shape::List(_), _) => None,
+            (Shape::Kept(fields), Kind::List) => {
+                let (kind, count) = self.reader.list()?;
+                self.kept = self.kept.saturating_add(count);
+                let room = self.kept <= MOST_KEPT;
+                room.then(|| (0..count).try_for_each(|_| self.value(&Shape::Structure(fields), kind)))?
+            }
+            (Shape::Value(_) | Shape::Structure(_) | Shape::List(_) | Shape::Kept(_), _) => None,
         }
     }
 
