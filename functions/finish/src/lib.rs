@@ -58,7 +58,7 @@ pub async fn handle(
     match finish(context, invocation, &plan).await {
         // Another invocation may have finished the run meanwhile, so that a later one holds the lease by now.
         Err(failure) if failure.name == FailureName::Superseded => {
-            match reports::of_run(context.state.as_ref(), &plan.run.keys()).await? {
+            match reported(context.state.as_ref(), &plan).await? {
                 Some(report) if report.status != RunStatus::Failed => answer(context, &plan, &report),
                 Some(_) | None => Err(failure),
             }
@@ -67,13 +67,19 @@ pub async fn handle(
     }
 }
 
+/// What the run has reported. That there was nothing to do is from before it was redriven: by now it has a plan.
+async fn reported(state: &dyn Objects, plan: &RunPlan) -> Result<Option<RunReport>, Failure> {
+    let found = reports::of_run(state, &plan.run.keys()).await?;
+    Ok(found.filter(|report| report.status != RunStatus::NothingToDo))
+}
+
 async fn finish(
     context: &Context,
     invocation: &Invocation,
     plan: &RunPlan,
 ) -> Result<FinishResponse, Failure> {
     let (state, keys) = (context.state.as_ref(), plan.run.keys());
-    if let Some(report) = reports::of_run(state, &keys).await? {
+    if let Some(report) = reported(state, plan).await? {
         // A later run reports the runs that it folds as failed.
         if report.status == RunStatus::Failed {
             lease::verify_last(state, &plan.run).await?;

@@ -19,6 +19,15 @@ use crate::chunk::ChunkResult;
 
 const VERSION: u32 = 1;
 
+/// What becomes of dead letters that were written before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Letters {
+    /// They are written anew, by what is known now.
+    Written,
+    /// They stay: a snapshot rests on them.
+    Kept,
+}
+
 /// Writes the dead letters of a chunk and gives them: nothing if it has none, unless some were written before (`are_there`).
 /// Whoever writes them again writes the same, or what has become known since.
 ///
@@ -75,7 +84,12 @@ pub async fn uncommitted(
     Ok(plan.zip(gate).map(|((plan, _), (gate, _))| (plan, gate.chunks)))
 }
 
-fn of_chunk(plan: &RunPlan, result: &ChunkResult, changes: &[Change]) -> Result<Vec<DeadLetter>, Failure> {
+/// The dead letters of a chunk; nothing is written.
+pub(crate) fn of_chunk(
+    plan: &RunPlan,
+    result: &ChunkResult,
+    changes: &[Change],
+) -> Result<Vec<DeadLetter>, Failure> {
     let rejected = result.outcomes.iter().enumerate().filter_map(|(n, outcome)| {
         let reason = reason(outcome.as_ref()?, result.repeat(plan, n))?;
         Some(letter(plan, result, changes, n, reason))

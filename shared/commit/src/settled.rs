@@ -19,7 +19,8 @@ use penstock_model::{Failure, FailureName};
 use penstock_store::traces::{self, Traces};
 use penstock_store::{lines, storage_failure, usage};
 
-use crate::{append, chunk, dead_letters, identities};
+use crate::dead_letters::{self, Letters};
+use crate::{append, chunk, identities};
 
 /// Listings of many chunks at the same time.
 const LISTINGS_AT_ONCE: usize = 2;
@@ -39,7 +40,7 @@ pub async fn settle_chunk(
     // Whatever comes after this look makes what is written here stale.
     let traces = traces::of_chunk(state, &keys, listed.chunk).await?;
     let key = keys.settled(listed.chunk);
-    let settled = look(state, plan, listed, &traces).await?;
+    let settled = look(state, plan, listed, &traces, Letters::Written).await?;
     lines::put_lines(state, &key, [&settled], Condition::Always).await?;
     Ok(settled)
 }
@@ -87,7 +88,7 @@ async fn fetched(state: &dyn Objects, run: &RunRef, chunk: Chunk, traces: Traces
 }
 
 impl Found {
-    /// The chunk's range, and what it leaves. Writes dead letters where that has not been done.
+    /// The chunk's range, and what it leaves. Writes dead letters where that has not been done and may be.
     ///
     /// # Errors
     /// As [`settle_chunk`].
@@ -95,10 +96,11 @@ impl Found {
         self,
         state: &dyn Objects,
         plan: &RunPlan,
+        letters: Letters,
     ) -> Result<(ChunkRange, SettledChunk), Failure> {
         let settled = match self.as_written(plan)? {
             Some(settled) => settled,
-            None => look(state, plan, self.chunk, &self.traces).await?,
+            None => look(state, plan, self.chunk, &self.traces, letters).await?,
         };
         Ok((self.chunk.range, settled))
     }
@@ -157,12 +159,13 @@ fn untouched(chunk: Chunk) -> SettledChunk {
     }
 }
 
-/// Works out what a chunk leaves from its traces, and writes its dead letters.
+/// Works out what a chunk leaves from its traces, and its dead letters.
 async fn look(
     state: &dyn Objects,
     plan: &RunPlan,
     listed: Chunk,
     traces: &Traces,
+    letters: Letters,
 ) -> Result<SettledChunk, Failure> {
     let result = chunk::load(state, plan, listed).await?;
     let settled = SettledChunk {
@@ -177,7 +180,10 @@ async fn look(
         return Ok(settled);
     }
     let changes = result.changes(state, plan).await?;
-    let letters = dead_letters::write(state, plan, &result, &changes, traces.has_letters).await?;
+    let letters = match letters {
+        Letters::Written => dead_letters::write(state, plan, &result, &changes, traces.has_letters).await?,
+        Letters::Kept => dead_letters::of_chunk(plan, &result, &changes)?,
+    };
     let mut rejections = Rejections::default();
     letters.iter().for_each(|letter| rejections.add(letter));
     let letter_of: BTreeMap<u32, &DeadLetter> = letters.iter().map(|letter| (letter.n, letter)).collect();

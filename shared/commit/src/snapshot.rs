@@ -1,20 +1,24 @@
 //! The next manifest, and the pointer swapped to it.
 
 use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
 
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt};
 use penstock_columnar::changes::Untouched;
 use penstock_model::contract::RunRef;
 use penstock_model::definition::Mode;
+use penstock_model::operation::ChunkRange;
 use penstock_model::port::{Clock, Condition, ETag, Objects, Random};
 use penstock_model::report::{ApiUsage, Counts, RejectionCount, Rejections};
 use penstock_model::run_plan::{DiffMode, GateDecision, RunPlan};
+use penstock_model::settled::SettledChunk;
 use penstock_model::snapshot::{
     IdentityLayer, OverlayFile, PartitionFile, Pointer, SNAPSHOT_VERSION, SnapshotManifest,
 };
 use penstock_model::{Failure, FailureName, layout};
 use penstock_store::json;
 
+use crate::dead_letters::Letters;
 use crate::identities::{self, IdentityLayers};
 use crate::overlay::OverlayWriter;
 use crate::{append, settled};
@@ -129,10 +133,15 @@ pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failu
     let nonce = nonce(ports.random);
     let mut overlay = OverlayWriter::new(ports.state, plan, &nonce);
     let mut identities = IdentityLayers::new(ports.state, plan, &nonce);
-    let gathered = gather(ports.state, plan, &gate, &mut committed, &mut overlay, &mut identities).await?;
-    let current = load_current(ports.state, &plan.run.sync).await?;
-    let current = current.and_then(|current| current.manifest);
-    if let Some(manifest) = current.filter(|manifest| manifest.run == plan.run.run) {
+    // Once the snapshot has gone on, dead letters stand as they are: an attempt that wakes late may say that it sent nothing, and a letter
+    // that is taken away then is made up for by nothing.
+    let done = committed_before(ports.state, plan).await?;
+    let letters = if done.is_some() { Letters::Kept } else { Letters::Written };
+    let chunks = settled::each(ports.state, &plan.run, &gate.chunks)
+        .map_ok(|found| found.settle(ports.state, plan, letters))
+        .try_buffered(CHUNKS_AT_ONCE);
+    let gathered = gather(pin!(chunks), &mut committed, &mut overlay, &mut identities).await?;
+    if let Some(manifest) = done {
         committed.pending = pending(&manifest);
         return Ok(committed);
     }
@@ -147,6 +156,20 @@ pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failu
     swap(ports.state, plan, &manifest, &nonce).await?;
     sweep(ports.state, plan, &manifest).await?;
     Ok(committed)
+}
+
+/// What a run has committed before, if it has: by another invocation of finish, or by who took it over.
+///
+/// # Errors
+/// `Superseded` if another run has moved the snapshot since plan pinned it; as [`load_current`].
+async fn committed_before(state: &dyn Objects, plan: &RunPlan) -> Result<Option<SnapshotManifest>, Failure> {
+    match load_current(state, &plan.run.sync).await? {
+        Some(Current { manifest: Some(manifest), .. }) if manifest.run == plan.run.run => Ok(Some(manifest)),
+        Some(current) if plan.pointer.as_ref() != Some(&current.etag) => {
+            Err(superseded(&plan.run, &current.pointer.run))
+        }
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// What the next run takes up by itself: overlay entries, or rows of an append.
@@ -206,18 +229,13 @@ struct Gathered {
 }
 
 async fn gather(
-    state: &dyn Objects,
-    plan: &RunPlan,
-    gate: &GateDecision,
+    mut chunks: Pin<&mut (impl Stream<Item = Result<(ChunkRange, SettledChunk), Failure>> + Send)>,
     committed: &mut Committed,
     overlay: &mut OverlayWriter<'_>,
     identities: &mut IdentityLayers<'_>,
 ) -> Result<Gathered, Failure> {
     let mut gathered = Gathered::default();
     let mut rejections = Rejections::default();
-    let mut chunks = settled::each(state, &plan.run, &gate.chunks)
-        .map_ok(|found| found.settle(state, plan))
-        .try_buffered(CHUNKS_AT_ONCE);
     while let Some((range, settled)) = chunks.try_next().await? {
         if settled.is_untouched {
             gathered.untouched.add(&range);

@@ -297,13 +297,9 @@ fn a_page_header_that_the_decoder_may_take_for_another_one_is_refused() {
     }
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
+fn varint(value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push((value & 0x7f) as u8);
+    crate::format::push_varint(&mut bytes, value);
     bytes
 }
 
