@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use penstock_commit::{Ports, commit};
+use penstock_model::FailureName;
 use penstock_model::contract::RunOptions;
 use penstock_model::layout::{RunKeys, SyncKeys};
-use penstock_model::port::Objects as _;
+use penstock_model::outcome::{Outcome, ReceiptLine};
+use penstock_model::port::{Condition, Objects as _};
+use penstock_model::run_plan::RunPlan;
+use penstock_store::{json, lines};
 use penstock_twins::{RateLimit, RowErrors};
 use serde_json::json;
 
 use crate::laws;
 use crate::setting::{SYNC, Setting};
 use crate::story::{Story, run_name};
-use crate::world::Dice;
+use crate::world::{Dice, TurnedClock};
 
 /// A setting in which nothing is left to chance but times.
 fn plain(mode: &'static str) -> Setting {
@@ -337,4 +342,55 @@ fn a_plan_that_comes_twice_leaves_the_pointer_as_it_has_pinned_it() {
         });
     }
     assert!(late > 0);
+}
+
+/// A run that was looked at again after a later one had gone on took the dead letter away, and nothing made up for it.
+#[test]
+fn a_dead_letter_that_a_snapshot_rests_on_stays() {
+    told(plain("append"), async |story| {
+        story.table.add(3);
+        story.table.spoil(1);
+        story.unload_as_it_is().await;
+        assert_eq!(run(story).await, "succeeded");
+        let letters = laws::dead_letters(&story.state);
+        let [letter] = letters.as_slice() else { panic!("one row was bad") };
+        // An attempt that wakes late has something else to say of the row.
+        let keys = RunKeys { sync: SYNC, run: &run_name(1) };
+        let line = ReceiptLine { n: letter.n, outcome: Outcome::Accepted { id: None, created: None } };
+        let receipt = keys.receipt(letter.chunk, "late", 0);
+        lines::put_lines(&*story.state, &receipt, [&line], Condition::Always).await.unwrap();
+        let plan: RunPlan = json::require_json(&*story.state, &keys.plan()).await.unwrap();
+        let (state, clock, dice) = (story.state.clone(), TurnedClock::new(), Dice::new(8));
+        let ports = Ports { state: &*state, clock: &*clock, random: &dice };
+        commit(ports, &plan).await.unwrap();
+        assert_eq!(laws::dead_letters(&story.state).len(), 1, "its own snapshot");
+
+        story.table.clear();
+        story.table.add(3);
+        story.unload_as_it_is().await;
+        assert_eq!(run(story).await, "succeeded");
+        assert_eq!(commit(ports, &plan).await.unwrap_err().name, FailureName::Superseded);
+        assert_eq!(laws::dead_letters(&story.state).len(), 1, "one that follows it");
+    });
+}
+
+/// Its plan had found nothing new, and reported that, once nobody waited for it any more; redriven, it sent rows, and finish went by the
+/// report.
+#[test]
+fn a_run_that_is_redriven_once_there_is_something_to_do_commits_it() {
+    told(plain("append"), async |story| {
+        story.table.add(3);
+        story.unload_as_it_is().await;
+        assert_eq!(run(story).await, "succeeded");
+        let cancelled = story.run(RunOptions::default(), Some(Duration::from_millis(3))).end().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(laws::report(&story.state, &cancelled.run).split(':').next(), Some(", NothingToDo"));
+        story.table.clear();
+        story.table.add(4);
+        story.unload_as_it_is().await;
+        assert_eq!(story.redrive(&cancelled, None).end().await.unwrap().how(), "succeeded");
+        assert_eq!(run(story).await, "succeeded");
+        ends_well(story).await;
+        assert_eq!(story.destination.appended().len(), 3 + 4);
+    });
 }
