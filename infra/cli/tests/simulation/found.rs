@@ -389,6 +389,7 @@ fn a_run_that_is_redriven_once_there_is_something_to_do_commits_it() {
         story.table.add(4);
         story.unload_as_it_is().await;
         assert_eq!(story.redrive(&cancelled, None).end().await.unwrap().how(), "succeeded");
+        assert_eq!(laws::report(&story.state, &cancelled.run).split(':').next(), Some(", Succeeded"));
         assert_eq!(run(story).await, "succeeded");
         ends_well(story).await;
         assert_eq!(story.destination.appended().len(), 3 + 4);
