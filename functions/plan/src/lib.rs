@@ -107,7 +107,7 @@ pub async fn handle(
         Err(failure) if failure.name == FailureName::Superseded => {
             match reports::of_run(state, &run.keys()).await? {
                 Some(report) if report.status == RunStatus::NothingToDo => {
-                    Ok(respond_without_plan(context, run, PlanVerdict::NothingNew))
+                    Ok(respond_without_plan(context, &run, PlanVerdict::NothingNew))
                 }
                 Some(_) | None => Err(failure),
             }
@@ -147,14 +147,14 @@ async fn plan(
         }
         pin::Pinned::Unload => {
             tracing::info!(sync = run.sync, run = run.run, "the warehouse has to unload first");
-            Ok(respond_without_plan(context, run.clone(), PlanVerdict::Unload))
+            Ok(respond_without_plan(context, run, PlanVerdict::Unload))
         }
         pin::Pinned::NothingNew { unload } => {
             let told = Nothing { unload, folded, is_whole: request.request.options.are_whole() };
             report_nothing(context, invocation, run, told).await?;
             lease::release(state, context.random.as_ref(), run).await?;
             tracing::info!(sync = run.sync, run = run.run, "nothing new to deliver");
-            Ok(respond_without_plan(context, run.clone(), PlanVerdict::NothingNew))
+            Ok(respond_without_plan(context, run, PlanVerdict::NothingNew))
         }
     }
 }
@@ -196,7 +196,7 @@ fn respond(context: &Context, plan: &RunPlan, verdict: PlanVerdict) -> PlanRespo
     }
 }
 
-fn respond_without_plan(context: &Context, run: RunRef, verdict: PlanVerdict) -> PlanResponse {
+fn respond_without_plan(context: &Context, run: &RunRef, verdict: PlanVerdict) -> PlanResponse {
     let object = |key: String| ObjectRef { bucket: context.state.bucket().to_owned(), key };
     PlanResponse {
         contract: CONTRACT,
@@ -205,7 +205,7 @@ fn respond_without_plan(context: &Context, run: RunRef, verdict: PlanVerdict) ->
         partitions: object(run.keys().partitions()),
         read_concurrency: 1,
         diff_concurrency: 1,
-        run,
+        run: run.clone(),
     }
 }
 

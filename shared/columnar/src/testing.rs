@@ -179,6 +179,13 @@ pub(crate) fn fingerprints_object(fingerprints: &[Fingerprint], partitions: u32)
     writer.finish()
 }
 
+/// A number in seven-bit groups.
+pub(crate) fn varint(value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    crate::format::push_varint(&mut bytes, value);
+    bytes
+}
+
 /// Runs a future to its end on this thread.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)

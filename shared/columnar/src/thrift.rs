@@ -147,7 +147,11 @@ impl Reader<'_> {
                     return Some(());
                 }
                 let kinds = self.byte()?;
-                self.items(&[Kind::of(kinds >> 4)?, Kind::of(kinds & 0x0f)?], count, depth)
+                let kinds = [Kind::of(kinds >> 4)?, Kind::of(kinds & 0x0f)?];
+                if !self.has_room(&kinds, count) {
+                    return None;
+                }
+                self.items(&kinds, count, depth)
             }
             Kind::Structure => {
                 let mut field = 0;
@@ -160,9 +164,6 @@ impl Reader<'_> {
     }
 
     fn items(&mut self, kinds: &[Kind], count: u64, depth: usize) -> Option<()> {
-        if !self.has_room(kinds, count) {
-            return None;
-        }
         for _ in 0..count {
             for kind in kinds {
                 self.skip_within(*kind, depth + 1)?;

@@ -1,17 +1,14 @@
 //! The next manifest, and the pointer swapped to it.
 
 use std::collections::BTreeMap;
-use std::pin::{Pin, pin};
 
-use futures::{Stream, TryStreamExt};
+use futures::TryStreamExt;
 use penstock_columnar::changes::Untouched;
 use penstock_model::contract::RunRef;
 use penstock_model::definition::Mode;
-use penstock_model::operation::ChunkRange;
 use penstock_model::port::{Clock, Condition, ETag, Objects, Random};
 use penstock_model::report::{ApiUsage, Counts, RejectionCount, Rejections};
 use penstock_model::run_plan::{DiffMode, GateDecision, RunPlan};
-use penstock_model::settled::SettledChunk;
 use penstock_model::snapshot::{
     IdentityLayer, OverlayFile, PartitionFile, Pointer, SNAPSHOT_VERSION, SnapshotManifest,
 };
@@ -137,10 +134,8 @@ pub async fn commit(ports: Ports<'_>, plan: &RunPlan) -> Result<Committed, Failu
     // that is taken away then is made up for by nothing.
     let done = committed_before(ports.state, plan).await?;
     let letters = if done.is_some() { Letters::Kept } else { Letters::Written };
-    let chunks = settled::each(ports.state, &plan.run, &gate.chunks)
-        .map_ok(|found| found.settle(ports.state, plan, letters))
-        .try_buffered(CHUNKS_AT_ONCE);
-    let gathered = gather(pin!(chunks), &mut committed, &mut overlay, &mut identities).await?;
+    let gathered =
+        gather(ports.state, plan, &gate, letters, &mut committed, &mut overlay, &mut identities).await?;
     if let Some(manifest) = done {
         committed.pending = pending(&manifest);
         return Ok(committed);
@@ -229,13 +224,19 @@ struct Gathered {
 }
 
 async fn gather(
-    mut chunks: Pin<&mut (impl Stream<Item = Result<(ChunkRange, SettledChunk), Failure>> + Send)>,
+    state: &dyn Objects,
+    plan: &RunPlan,
+    gate: &GateDecision,
+    letters: Letters,
     committed: &mut Committed,
     overlay: &mut OverlayWriter<'_>,
     identities: &mut IdentityLayers<'_>,
 ) -> Result<Gathered, Failure> {
     let mut gathered = Gathered::default();
     let mut rejections = Rejections::default();
+    let mut chunks = settled::each(state, &plan.run, &gate.chunks)
+        .map_ok(|found| found.settle(state, plan, letters))
+        .try_buffered(CHUNKS_AT_ONCE);
     while let Some((range, settled)) = chunks.try_next().await? {
         if settled.is_untouched {
             gathered.untouched.add(&range);

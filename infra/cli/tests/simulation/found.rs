@@ -8,8 +8,9 @@ use penstock_model::contract::RunOptions;
 use penstock_model::layout::{RunKeys, SyncKeys};
 use penstock_model::outcome::{Outcome, ReceiptLine};
 use penstock_model::port::{Condition, Objects as _};
+use penstock_model::report::RunStatus;
 use penstock_model::run_plan::RunPlan;
-use penstock_store::{json, lines};
+use penstock_store::{json, lines, reports};
 use penstock_twins::{RateLimit, RowErrors};
 use serde_json::json;
 
@@ -53,6 +54,10 @@ async fn ends_well(story: &mut Story) {
     let mut broken = laws::always(story);
     broken.extend(laws::at_rest(story, &hows));
     assert!(broken.is_empty(), "{}\n{}", story.told(), broken.join("\n"));
+}
+
+async fn reported(story: &Story, run: &str) -> RunStatus {
+    reports::of_run(&*story.state, &RunKeys { sync: SYNC, run }).await.unwrap().unwrap().status
 }
 
 async fn run(story: &mut Story) -> String {
@@ -384,12 +389,12 @@ fn a_run_that_is_redriven_once_there_is_something_to_do_commits_it() {
         assert_eq!(run(story).await, "succeeded");
         let cancelled = story.run(RunOptions::default(), Some(Duration::from_millis(3))).end().await.unwrap();
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(laws::report(&story.state, &cancelled.run).split(':').next(), Some(", NothingToDo"));
+        assert_eq!(reported(story, &cancelled.run).await, RunStatus::NothingToDo);
         story.table.clear();
         story.table.add(4);
         story.unload_as_it_is().await;
         assert_eq!(story.redrive(&cancelled, None).end().await.unwrap().how(), "succeeded");
-        assert_eq!(laws::report(&story.state, &cancelled.run).split(':').next(), Some(", Succeeded"));
+        assert_eq!(reported(story, &cancelled.run).await, RunStatus::Succeeded);
         assert_eq!(run(story).await, "succeeded");
         ends_well(story).await;
         assert_eq!(story.destination.appended().len(), 3 + 4);

@@ -16,7 +16,7 @@ use super::tests::many_types;
 use super::*;
 use crate::canonical::row_hashes;
 use crate::split::{Sizes, cut};
-use crate::testing::{MemoryObjects, MemoryOpener, block_on};
+use crate::testing::{MemoryObjects, MemoryOpener, block_on, varint};
 use crate::unload::discover;
 
 /// Tells the process that it is the one with little memory.
@@ -295,12 +295,6 @@ fn a_page_header_that_the_decoder_may_take_for_another_one_is_refused() {
     for (lie, header) in lies {
         refused(with(header), "has a header that can't be read", lie);
     }
-}
-
-fn varint(value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    crate::format::push_varint(&mut bytes, value);
-    bytes
 }
 
 /// A node of a schema: a group if it has children, else a number of 32 bits.

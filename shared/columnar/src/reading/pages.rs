@@ -137,12 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn varint(value: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        crate::format::push_varint(&mut bytes, value);
-        bytes
-    }
+    use crate::testing::varint;
 
     /// A data page's header with statistics and a checksum, as writers make it.
     fn data_page(unpacked: u64, packed: u64, values: u64) -> Vec<u8> {

@@ -56,9 +56,9 @@ pub(crate) async fn fetch(
     if size < SMALLEST_FILE_BYTES {
         return Err(UnloadError::corrupt(file, format!("with {size} bytes it is too short for Parquet")));
     }
-    let (begin, bytes) = end_of(objects, file, size, etag).await?;
-    let footer = bytes.len().checked_sub(TRAILER).and_then(|end| bytes.get(..end));
-    claims::check(footer.unwrap_or_default()).map_err(|why| UnloadError::corrupt(file, why))?;
+    let (end, footer) = end_of(objects, file, size, etag).await?;
+    let begin = size.saturating_sub((footer.len() + TRAILER) as u64);
+    claims::check(&footer).map_err(|why| UnloadError::corrupt(file, why))?;
     let policy = match pages {
         Pages::Unlocated => PageIndexPolicy::Skip,
         Pages::Located => PageIndexPolicy::Optional,
@@ -66,13 +66,13 @@ pub(crate) async fn fetch(
     let options = ParquetMetaDataOptions::new()
         .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
         .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
-    let end = begin..size;
+    let place = size.saturating_sub(end.len() as u64)..size;
     let mut decoder = decoded(file, || {
         let mut decoder = ParquetMetaDataPushDecoder::try_new(size)?
             .with_page_index_policy(PageIndexPolicy::Skip)
             .with_offset_index_policy(policy)
             .with_metadata_options(Some(options.into()));
-        decoder.push_ranges(vec![end], vec![bytes])?;
+        decoder.push_ranges(vec![place], vec![end])?;
         Ok(decoder)
     })?;
     loop {
@@ -100,13 +100,13 @@ pub(crate) async fn fetch(
     }
 }
 
-/// A file's last bytes, from where its footer begins.
+/// A file's last bytes, in which the places of pages often are as well, and of these the footer's.
 async fn end_of(
     objects: &dyn Objects,
     file: &str,
     size: u64,
     etag: &ETag,
-) -> Result<(u64, Bytes), UnloadError> {
+) -> Result<(Bytes, Bytes), UnloadError> {
     let start = size.saturating_sub(TAIL_BYTES);
     let tail = range(objects, file, start..size, etag).await?;
     check_magic(file, &tail, start == 0)?;
@@ -117,10 +117,18 @@ async fn end_of(
     let begin = size.checked_sub(claimed + TRAILER as u64).filter(|_| claimed <= MAX_FOOTER_BYTES);
     let claims = || UnloadError::corrupt(file, format!("its footer claims {claimed} bytes"));
     let begin = begin.ok_or_else(claims)?;
-    match begin.checked_sub(start) {
-        Some(at) => Ok((begin, tail.slice(usize::try_from(at).unwrap_or(tail.len()).min(tail.len())..))),
-        None => Ok((begin, range(objects, file, begin..size, etag).await?)),
-    }
+    let end = if begin < start {
+        let before = range(objects, file, begin..start, etag).await?;
+        Bytes::from([before, tail].concat())
+    } else {
+        tail
+    };
+    // As much lies in memory.
+    let footer = usize::try_from(claimed).ok().and_then(|claimed| {
+        let until = end.len().checked_sub(TRAILER)?;
+        Some(end.slice(until.checked_sub(claimed)?..until))
+    });
+    Ok((end, footer.ok_or_else(claims)?))
 }
 
 /// Exactly these bytes of exactly this version.
